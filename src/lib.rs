@@ -1,0 +1,3 @@
+//! The Desireline server as a library: what `main.rs`, the tests and the benches use.
+
+pub mod service;
