@@ -10,17 +10,30 @@ pub enum Control {
     /// The settings of a source, from here on. Open sessions are cut again under a new rule; sealed ones stay as they are.
     Settings(SourceSettings),
     /// One event is retracted, whoever its user is. Its id is remembered while its user is open.
-    DeleteEvent { source: SourceId, id: EventId },
+    DeleteEvent {
+        source: SourceId,
+        id: EventId,
+    },
     Erase(EraseUser),
     Model(ClusterModel),
     Seal(Seal),
     /// Cold parts are replaced by others with the same rows (or, in an erasure, with fewer).
-    ReplaceCold { source: SourceId, removed: Vec<EcoString>, added: Vec<ColdPart> },
+    ReplaceCold {
+        source: SourceId,
+        removed: Vec<EcoString>,
+        added: Vec<ColdPart>,
+    },
     Partition(PartitionState),
     /// One row of the log is skipped by every replay from here on; an operator's last resort.
-    SkipRow { time: LogicalTime, row: u32 },
+    SkipRow {
+        time: LogicalTime,
+        row: u32,
+    },
     /// The state of a run of the scheduler; the last record of a run id counts.
-    Run { run_id: EcoString, body: serde_json::Value },
+    Run {
+        run_id: EcoString,
+        body: serde_json::Value,
+    },
 }
 
 /// A user vanishes from every view at once.
@@ -104,14 +117,30 @@ pub struct ColdPart {
 #[serde(rename_all = "snake_case")]
 pub enum PartitionState {
     /// Takes part in the watermark (again).
-    Active { source: SourceId, partition: PartitionKey },
+    Active {
+        source: SourceId,
+        partition: PartitionKey,
+    },
     /// Nothing has come for a while: does not hold the watermark back.
-    Idle { source: SourceId, partition: PartitionKey },
+    Idle {
+        source: SourceId,
+        partition: PartitionKey,
+    },
     /// A bulk load: the source's watermark stands still until released.
-    Hold { source: SourceId, partition: PartitionKey },
-    Release { source: SourceId, partition: PartitionKey },
+    Hold {
+        source: SourceId,
+        partition: PartitionKey,
+    },
+    Release {
+        source: SourceId,
+        partition: PartitionKey,
+    },
     /// After retention or a re-created topic: go on at this position.
-    Reset { source: SourceId, partition: PartitionKey, position: i64 },
+    Reset {
+        source: SourceId,
+        partition: PartitionKey,
+        position: i64,
+    },
 }
 
 impl Control {

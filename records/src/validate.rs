@@ -39,12 +39,7 @@ impl Rejection {
 
 impl Validator {
     /// `unique_id` is asked for an id only when the event brings no identity of its own.
-    pub fn validate(
-        &self,
-        raw: &RawEvent<'_>,
-        now: Micros,
-        unique_id: impl FnOnce() -> EcoString,
-    ) -> Result<Event, Rejection> {
+    pub fn validate(&self, raw: &RawEvent<'_>, now: Micros, unique_id: impl FnOnce() -> EcoString) -> Result<Event, Rejection> {
         if raw.source < 0 || raw.source > limits::SOURCE_MAX {
             return Err(Rejection::invalid("source_id", eco_format!("must be between 0 and {}", limits::SOURCE_MAX)));
         }

@@ -255,3 +255,13 @@ impl ServiceError {
         }
     }
 }
+
+/// What a training did.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainReport {
+    /// Journeys in the sample.
+    pub journeys: u64,
+    /// The version in force afterwards; unchanged when the centroids moved less than `clusters.min_shift`.
+    pub version: u64,
+    pub published: bool,
+}
