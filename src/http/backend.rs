@@ -1,0 +1,92 @@
+//! The narrow door between HTTP and the service: what the handlers call, so that they can be tested against a backend that
+//! is busy, broken or slow at will.
+
+use crate::service::*;
+use async_trait::async_trait;
+use desireline_records::validate::Validator;
+use desireline_records::{DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The operations of [`Service`] that are reachable over HTTP; each behaves as documented there.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    async fn ingest(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Receipt, ServiceError>;
+    async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError>;
+    async fn sessions(&self, query: SessionsQuery) -> Result<At<Page<SessionRow>>, ServiceError>;
+    async fn journeys(&self, query: JourneysQuery) -> Result<At<Page<JourneyRow>>, ServiceError>;
+    async fn clusters(&self, source: SourceId, at_least: Option<Token>) -> Result<At<Clusters<ClusterRow>>, ServiceError>;
+    async fn cluster_members(&self, source: SourceId, at_least: Option<Token>) -> Result<At<Clusters<ClusterMembers>>, ServiceError>;
+    async fn minutes(&self, source: Option<SourceId>, from: Micros, at_least: Option<Token>) -> Result<At<Vec<MinuteRow>>, ServiceError>;
+    async fn status(&self) -> Result<Status, ServiceError>;
+    async fn dead_letters(&self, query: DeadLettersQuery) -> Result<At<Page<DeadLetterRow>>, ServiceError>;
+    async fn replay_dead_letter(&self, id: &str) -> Result<Receipt, ServiceError>;
+    async fn delete_event(&self, source: SourceId, id: EventId) -> Result<Token, ServiceError>;
+    async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError>;
+    fn validator(&self) -> Arc<Validator>;
+    fn as_of(&self) -> LogicalTime;
+    fn ready(&self) -> bool;
+}
+
+#[async_trait]
+impl Backend for Service {
+    async fn ingest(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Receipt, ServiceError> {
+        self.ingest(events, dead_letters).await
+    }
+
+    async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError> {
+        self.wait_applied(token, deadline).await
+    }
+
+    async fn sessions(&self, query: SessionsQuery) -> Result<At<Page<SessionRow>>, ServiceError> {
+        self.sessions(query).await
+    }
+
+    async fn journeys(&self, query: JourneysQuery) -> Result<At<Page<JourneyRow>>, ServiceError> {
+        self.journeys(query).await
+    }
+
+    async fn clusters(&self, source: SourceId, at_least: Option<Token>) -> Result<At<Clusters<ClusterRow>>, ServiceError> {
+        self.clusters(source, at_least).await
+    }
+
+    async fn cluster_members(&self, source: SourceId, at_least: Option<Token>) -> Result<At<Clusters<ClusterMembers>>, ServiceError> {
+        self.cluster_members(source, at_least).await
+    }
+
+    async fn minutes(&self, source: Option<SourceId>, from: Micros, at_least: Option<Token>) -> Result<At<Vec<MinuteRow>>, ServiceError> {
+        self.minutes(source, from, at_least).await
+    }
+
+    async fn status(&self) -> Result<Status, ServiceError> {
+        self.status().await
+    }
+
+    async fn dead_letters(&self, query: DeadLettersQuery) -> Result<At<Page<DeadLetterRow>>, ServiceError> {
+        self.dead_letters(query).await
+    }
+
+    async fn replay_dead_letter(&self, id: &str) -> Result<Receipt, ServiceError> {
+        self.replay_dead_letter(id).await
+    }
+
+    async fn delete_event(&self, source: SourceId, id: EventId) -> Result<Token, ServiceError> {
+        self.delete_event(source, id).await
+    }
+
+    async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError> {
+        self.erase_user(source, user).await
+    }
+
+    fn validator(&self) -> Arc<Validator> {
+        self.validator()
+    }
+
+    fn as_of(&self) -> LogicalTime {
+        *self.as_of().borrow()
+    }
+
+    fn ready(&self) -> bool {
+        self.ready()
+    }
+}
