@@ -1,3 +1,4 @@
 //! The Desireline server as a library: what `main.rs`, the tests and the benches use.
 
+pub mod runs;
 pub mod service;
