@@ -1,4 +1,5 @@
 //! The Desireline server as a library: what `main.rs`, the tests and the benches use.
 
+pub mod config;
 pub mod runs;
 pub mod service;

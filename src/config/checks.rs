@@ -1,0 +1,186 @@
+//! Contradictions between settings: what no single setting can know.
+
+use super::reader::{Mistake, Settled};
+use super::schema::Source;
+use super::tree::Origin;
+use super::values::{SourceKind, micros};
+use super::{Config, mapping};
+use crate::http::config::AccessToken;
+use desireline_records::Horizon;
+use std::collections::BTreeMap;
+
+struct Checker<'a> {
+    settled: &'a Settled,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Checker<'_> {
+    fn refuse(&mut self, path: &str, detail: impl Into<String>, hint: Option<&str>) {
+        let (origin, value) = self.settled.get(path).cloned().unwrap_or((Origin::Default, None));
+        let hint = hint.map(str::to_owned);
+        self.mistakes.push(Mistake { path: path.to_owned(), value, detail: detail.into(), origin, hint });
+    }
+
+    /// Settings that already have a mistake of their own are not judged again.
+    fn sound(&self, path: &str) -> bool {
+        self.mistakes.iter().all(|mistake| mistake.path != path)
+    }
+}
+
+pub fn check(config: &Config, settled: &Settled, mistakes: &mut Vec<Mistake>) {
+    let mut checker = Checker { settled, mistakes };
+    server(config, &mut checker);
+    tokens(config, &mut checker);
+    engine(config, &mut checker);
+    words(config, &mut checker);
+    sources(config, &mut checker);
+    store(config, &mut checker);
+}
+
+fn server(config: &Config, checker: &mut Checker<'_>) {
+    let server = &config.server;
+    let open = [("server.listen", Some(server.listen)), ("server.second_listen", server.second_listen)];
+    for (path, address) in open {
+        let exposed = address.is_some_and(|address| !address.ip().is_loopback());
+        if exposed && config.access.is_empty() && !server.insecure && checker.sound(path) {
+            checker.refuse(
+                path,
+                "is reachable from the network, but there is no access token",
+                Some("make one with `desireline token new`, or answer everybody with `--insecure`"),
+            );
+        }
+    }
+    if server.second_listen == Some(server.listen) && server.listen.port() != 0 {
+        checker.refuse("server.second_listen", "is the same address as server.listen", None);
+    }
+    if server.tls_cert.is_some() != server.tls_key.is_some() {
+        let (set, missing) = if server.tls_cert.is_some() { ("tls_cert", "tls_key") } else { ("tls_key", "tls_cert") };
+        checker.refuse(&format!("server.{set}"), format!("needs server.{missing} beside it"), None);
+    }
+    if config.http.decoded_body_max < config.http.body_max {
+        checker.refuse("http.decoded_body_max", "must not be smaller than http.body_max", None);
+    }
+    for origin in config.http.cors_origins.iter().filter(|origin| *origin != "*") {
+        let parsed = url::Url::parse(origin).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        if parsed.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
+            let detail = format!("`{origin}` is not a web origin: scheme, host and port only, without a path");
+            checker.refuse("http.cors_origins", detail, Some("for example \"https://shop.example\""));
+        }
+    }
+}
+
+fn tokens(config: &Config, checker: &mut Checker<'_>) {
+    let mut seen = BTreeMap::new();
+    for (index, token) in config.access.iter().enumerate() {
+        let path = |name: &str| format!("access.token[{index}].{name}");
+        if AccessToken::parse_hash(&token.hash).is_none() && checker.sound(&path("hash")) {
+            checker.refuse(&path("hash"), "must be 64 hexadecimal digits, a SHA-256", Some("make a token with `desireline token new`"));
+        }
+        if token.scopes.is_empty() && checker.sound(&path("scopes")) {
+            checker.refuse(&path("scopes"), "must name at least one of \"ingest\", \"read\" and \"admin\"", None);
+        }
+        if let Some(first) = seen.insert(&token.name, index)
+            && checker.sound(&path("name"))
+        {
+            checker.refuse(&path("name"), format!("is also the name of access.token[{first}]"), None);
+        }
+    }
+}
+
+fn engine(config: &Config, checker: &mut Checker<'_>) {
+    let engine = &config.engine;
+    if engine.commit_rows_max > engine.queue_rows_max {
+        let detail = format!("must not exceed engine.queue_rows_max, which is {}", engine.queue_rows_max);
+        checker.refuse("engine.commit_rows_max", detail, None);
+    }
+}
+
+fn words(config: &Config, checker: &mut Checker<'_>) {
+    let ingest = &config.ingest;
+    let groups = [
+        ("ingest.words_view", &ingest.words_view),
+        ("ingest.words_cart", &ingest.words_cart),
+        ("ingest.words_transaction", &ingest.words_transaction),
+    ];
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (path, words) in groups {
+        for word in words {
+            if let Some(first) = seen.insert(word, path) {
+                checker.refuse(path, format!("`{word}` already stands in {first}"), None);
+            }
+        }
+    }
+}
+
+fn store(config: &Config, checker: &mut Checker<'_>) {
+    let Some(text) = &config.data.store_url else { return };
+    let known = url::Url::parse(text).is_ok_and(|url| match url.scheme() {
+        "s3" => url.host_str().is_some_and(|bucket| !bucket.is_empty()) && url.password().is_none(),
+        "file" => true,
+        _ => false,
+    });
+    if !known {
+        checker.refuse("data.store_url", "must be like \"s3://bucket/prefix\" or \"file:///folder\"", Some("a plain folder is data.dir"));
+    }
+}
+
+fn sources(config: &Config, checker: &mut Checker<'_>) {
+    if let Horizon::After(horizon) = config.sources.horizon
+        && micros(config.sources.lateness) > horizon
+    {
+        checker.refuse("sources.lateness", "must not exceed sources.horizon", None);
+    }
+    let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
+    for (index, source) in config.source.iter().enumerate() {
+        let path = |name: &str| format!("source[{index}].{name}");
+        for (name, first) in [("source_id", ids.insert(source.source_id, index)), ("name", names.insert(&source.name, index))] {
+            if let Some(first) = first
+                && checker.sound(&path(name))
+            {
+                checker.refuse(&path(name), format!("is also that of source[{first}]"), None);
+            }
+        }
+        kafka(source, &path, checker);
+        let settings = mapping::source_settings(config, source);
+        if let Horizon::After(horizon) = settings.horizon
+            && settings.lateness > horizon
+            && (source.lateness.is_some() || source.horizon.is_some())
+        {
+            let set = if source.lateness.is_some() { "lateness" } else { "horizon" };
+            checker.refuse(&path(set), "the source's lateness must not exceed its horizon", None);
+        }
+    }
+}
+
+fn kafka(source: &Source, path: &impl Fn(&str) -> String, checker: &mut Checker<'_>) {
+    let lists = [("brokers", &source.brokers), ("topics", &source.topics)];
+    for (name, list) in lists {
+        match source.kind {
+            SourceKind::Kafka if list.is_empty() && checker.sound(&path(name)) => {
+                checker.refuse(&path(name), "is required for kind = \"kafka\"", None);
+            }
+            SourceKind::Push if !list.is_empty() => {
+                checker.refuse(&path(name), "has no effect without kind = \"kafka\"", Some("add kind = \"kafka\""));
+            }
+            _ => {}
+        }
+    }
+    let mut seen = Vec::new();
+    for topic in &source.topics {
+        if seen.contains(&topic) {
+            checker.refuse(&path("topics"), format!("names `{topic}` twice"), None);
+        }
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if topic.len() > 249 || !topic.bytes().all(legal) {
+            checker.refuse(&path("topics"), format!("`{topic}` is not a name of a topic"), None);
+        }
+        seen.push(topic);
+    }
+    if source.dead_letter_topic.as_ref().is_some_and(|topic| source.topics.contains(topic)) {
+        checker.refuse(&path("dead_letter_topic"), "must not be a topic that the source reads", None);
+    }
+    let reserved = ["enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "group.id", "bootstrap.servers"];
+    for name in source.properties.0.keys().filter(|name| reserved.contains(&name.as_str())) {
+        checker.refuse(&path("properties"), format!("`{name}` is decided by the server"), None);
+    }
+}

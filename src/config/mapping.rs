@@ -1,0 +1,153 @@
+//! From the configuration to what each part of the server takes.
+
+use super::Config;
+use super::schema::Source;
+use super::values::{AccessScope, EventFormat, micros};
+use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, LiveConfig, Scope, TlsFiles};
+use crate::runs::config::RunsConfig;
+use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, SealingConfig, ServiceConfig};
+use desireline_records::words::Words;
+use desireline_records::{SourceId, SourceSettings, UserIdType};
+use std::path::PathBuf;
+
+/// The settings of a source without a block of its own.
+pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
+    let defaults = &config.sources;
+    SourceSettings {
+        source,
+        session_rule: defaults.session_rule,
+        session_limit: micros(defaults.session_limit),
+        user_id_type: defaults.user_id_type,
+        clusters: defaults.clusters,
+        transaction_value: defaults.transaction_value,
+        horizon: defaults.horizon,
+        lateness: micros(defaults.lateness),
+    }
+}
+
+/// The settings of a source with a block of its own.
+pub fn source_settings(config: &Config, source: &Source) -> SourceSettings {
+    let defaults = source_defaults(config, source.source_id);
+    let by_format = match source.format {
+        EventFormat::Ampelios => UserIdType::Int,
+        _ => defaults.user_id_type,
+    };
+    SourceSettings {
+        source: source.source_id,
+        session_rule: source.session_rule.unwrap_or(defaults.session_rule),
+        session_limit: source.session_limit.map_or(defaults.session_limit, micros),
+        user_id_type: source.user_id_type.unwrap_or(by_format),
+        clusters: source.clusters.unwrap_or(defaults.clusters),
+        transaction_value: source.transaction_value.unwrap_or(defaults.transaction_value),
+        horizon: source.horizon.unwrap_or(defaults.horizon),
+        lateness: source.lateness.map_or(defaults.lateness, micros),
+    }
+}
+
+pub fn service(config: &Config) -> ServiceConfig {
+    let engine = &config.engine;
+    ServiceConfig {
+        store_url: store_url(config),
+        store_options: config.data.store_options.0.clone(),
+        workers: engine.workers,
+        commit: CommitConfig {
+            rows_max: engine.commit_rows_max,
+            age_max: engine.commit_age_max,
+            queue_rows_max: engine.queue_rows_max,
+            tick_every: engine.tick_every,
+            idle_after: engine.idle_after,
+        },
+        source_defaults: source_defaults(config, 0),
+        sources: config.source.iter().map(|source| (source.name.clone(), source_settings(config, source))).collect(),
+        words: words(config),
+        max_future: micros(config.ingest.max_future),
+        clusters: ClusterConfig {
+            seed: config.clusters.seed,
+            sample_max: config.clusters.sample_max,
+            min_interval: config.clusters.min_interval,
+            min_changed: config.clusters.min_changed,
+            min_shift: config.clusters.min_shift,
+        },
+        sealing: SealingConfig { every: config.sealing.every, parts_max: config.sealing.parts_max },
+        compaction: CompactionConfig {
+            every: config.log.compaction_every,
+            segments_min: config.log.compaction_segments_min,
+            part_bytes_max: config.log.compaction_part_max.0,
+        },
+        erasure_deadline: config.erasure.deadline,
+        peek_rows_max: engine.peek_rows_max,
+        peek_deadline: engine.peek_deadline,
+        max_open_events: engine.max_open_events,
+    }
+}
+
+/// A URL, or the data folder as it was written.
+pub fn store_url(config: &Config) -> String {
+    config.data.store_url.clone().unwrap_or_else(|| config.data.dir.display().to_string())
+}
+
+pub fn words(config: &Config) -> Words {
+    Words::new(&config.ingest.words_view, &config.ingest.words_cart, &config.ingest.words_transaction)
+}
+
+/// The folders in which files may be read on behalf of a request.
+pub fn allowed_folders(config: &Config) -> Vec<PathBuf> {
+    let default = || vec![PathBuf::from("."), config.data.dir.clone()];
+    config.ingest.allowed_folders.clone().unwrap_or_else(default)
+}
+
+pub fn http(config: &Config) -> HttpConfig {
+    let (server, http) = (&config.server, &config.http);
+    HttpConfig {
+        listen: server.listen,
+        second_listen: server.second_listen,
+        tls: server.tls_cert.clone().zip(server.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key }),
+        access: AccessConfig { tokens: config.access.iter().filter_map(token).collect(), hosts: server.hosts.clone() },
+        cors: CorsConfig { origins: http.cors_origins.clone() },
+        body_bytes_max: http.body_max.bytes(),
+        decoded_body_bytes_max: http.decoded_body_max.bytes(),
+        batch_events_max: http.batch_events_max,
+        page_max: http.max_page,
+        validation_status: http.validation_status.0,
+        request_timeout: http.request_timeout,
+        header_timeout: http.header_timeout,
+        requests_max: http.requests_max,
+        connections_max: http.connections_max,
+        shutdown_grace: http.shutdown_grace,
+        live: LiveConfig {
+            subscribers_max: http.live_subscribers_max,
+            poll_every: http.live_poll_every,
+            queue_frames: http.live_queue_frames,
+            cells_max: http.live_cells_max,
+        },
+    }
+}
+
+/// `None` for a hash that is not one, which the checks have refused before.
+fn token(token: &super::schema::AccessToken) -> Option<AccessToken> {
+    let scope = |scope: &AccessScope| match scope {
+        AccessScope::Ingest => Scope::Ingest,
+        AccessScope::Read => Scope::Read,
+        AccessScope::Admin => Scope::Admin,
+    };
+    let hash = AccessToken::parse_hash(&token.hash)?;
+    Some(AccessToken { name: token.name.clone(), hash, scopes: token.scopes.iter().map(scope).collect() })
+}
+
+pub fn runs(config: &Config) -> RunsConfig {
+    let runs = &config.runs;
+    RunsConfig {
+        concurrency: runs.concurrency,
+        queue_max: runs.queue_max,
+        finished_max: runs.finished_max,
+        log_lines_max: runs.log_lines_max,
+        log_lines_recorded_max: runs.log_lines_recorded_max,
+        log_lines_finished_max: runs.log_lines_finished_max,
+        value_bytes_max: runs.value_max.bytes(),
+        stop_grace: runs.stop_grace,
+        settle_timeout: runs.settle_timeout,
+        record_timeout: runs.record_timeout,
+        record_retry: runs.record_retry,
+        interruptions_max: runs.interruptions_max,
+    }
+}
