@@ -29,10 +29,11 @@ mod desireline;
 mod scalar;
 
 pub use ampelios::AmpeliosRow;
-pub(crate) use ampelios::normalise;
-pub(crate) use clickstream::{SESSION_USER_CHARS, from_properties};
+pub(crate) use ampelios::{normalise, push_field};
+use clickstream::SESSION_USER_CHARS;
+pub(crate) use clickstream::from_properties;
 pub use dead::{Refusal, readable_user, to_dead_letter};
-pub(crate) use scalar::{check_properties, parse_scaled, parse_time_flexible};
+pub(crate) use scalar::{check_properties, parse_time_flexible, parse_value};
 
 use desireline_records::{Micros, RawEvent, SourceId, time::SECOND};
 use ecow::{EcoString, eco_format};
