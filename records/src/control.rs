@@ -1,6 +1,6 @@
 //! Commands and results that change answers without being rows of data.
 
-use crate::{EventId, LogicalTime, Micros, PartitionKey, SourceId, SourceSettings};
+use crate::{EventId, Micros, PartitionKey, SourceId, SourceSettings};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
@@ -24,11 +24,6 @@ pub enum Control {
         added: Vec<ColdPart>,
     },
     Partition(PartitionState),
-    /// One row of the log is skipped by every replay from here on; an operator's last resort.
-    SkipRow {
-        time: LogicalTime,
-        row: u32,
-    },
     /// The state of a run of the scheduler; the last record of a run id counts.
     Run {
         run_id: EcoString,
@@ -46,8 +41,25 @@ pub struct EraseUser {
     /// The user's sealed events as counted per minute, re-read from history: views hold open events only and need these to
     /// retract the rest. Emptied once the rows themselves are gone from the log.
     pub sealed_minutes: Vec<MinuteCount>,
+    /// The user's sealed sessions, for the followers of the sessions view. Emptied likewise.
+    #[serde(default)]
+    pub sealed_sessions: Vec<SealedSession>,
     /// What the rows that are gone had been counted as.
     pub purged: Option<Purged>,
+}
+
+/// A sealed session, as its cold row has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSession {
+    pub first_event: EventId,
+    pub start: Micros,
+    pub end: Micros,
+    pub events: u32,
+    pub views: u32,
+    pub carts: u32,
+    pub transactions: u32,
+    /// Ten-thousandths.
+    pub value: i128,
 }
 
 /// The contribution of some events to one cell of the minutes view.
@@ -154,7 +166,6 @@ impl Control {
             Self::Seal(_) => "seal",
             Self::ReplaceCold { .. } => "replace_cold",
             Self::Partition(_) => "partition",
-            Self::SkipRow { .. } => "skip_row",
             Self::Run { .. } => "run",
         }
     }

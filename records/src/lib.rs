@@ -24,7 +24,7 @@ pub mod validate;
 pub mod words;
 
 pub use batch::{Batch, PartitionKey, Position, Progress};
-pub use control::{ClusterModel, ColdPart, Control, EraseUser, MinuteCount, PartitionState, Purged, Seal};
+pub use control::{ClusterModel, ColdPart, Control, EraseUser, MinuteCount, PartitionState, Purged, Seal, SealedSession};
 pub use dead_letter::{DeadLetter, DeadLetterKind};
 pub use event::{Event, EventExtra, Movement};
 pub use fixed::Fixed4;

@@ -1,0 +1,264 @@
+//! The engine: timely worker threads that keep the views current with the log.
+//!
+//! One total order of commands (batches, peeks, subscriptions) goes to every worker. A worker feeds a batch at its logical time,
+//! steps until the whole dataflow has passed that time, and only then takes the next command. So between two commands the state
+//! of every operator of every worker stands at exactly one closed time, the same everywhere: a peek needs no versions, and
+//! answers of several views agree.
+//!
+//! Promises:
+//! * `as_of` moves on only when all workers have closed a time; it never runs backwards.
+//! * Bounded: [`EngineConfig::queue_batches`] commands wait; `submit` blocks when the queue is full, and the log in front of it waits.
+//! * No I/O, no clock, no randomness: the same batches give the same answers.
+//!
+//! Known limitations: one process (workers read batches from shared memory; the operators already exchange by key). A large peek
+//! holds its worker for its whole length (members of a cluster: about 30 ms per million users).
+
+mod answer;
+mod worker;
+
+use crate::changes::{Change, View};
+use crate::query::{Answer, Query};
+use crate::state::{Import, StateError, StateRow};
+use crate::views::minutes::MinuteUpdate;
+use crate::views::sessions::UserRow;
+use desireline_records::{Batch, ClusterModel, Control, DeadLetterKind, LogicalTime, SourceId};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use thiserror::Error;
+
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Timely worker threads, at least 1.
+    pub workers: usize,
+    /// Commands waiting per worker.
+    pub queue_batches: usize,
+    /// Open events of one user above which a re-cut counts as expensive.
+    pub max_open_events: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { workers: 1, queue_batches: 4, max_open_events: 100_000 }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum EngineError {
+    #[error("the engine has stopped")]
+    Stopped,
+    #[error("the workers cannot be started: {0}")]
+    Start(String),
+    #[error("batch {given} does not follow {last}: logical times must increase")]
+    Order { given: LogicalTime, last: LogicalTime },
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A control as it enters the dataflow: from the log, or from an import.
+#[derive(Clone, Debug)]
+pub enum ControlIn {
+    Logged(Control),
+    /// Source and kind of the dead letters of a batch; on the first worker only.
+    DeadLetters(Vec<(SourceId, DeadLetterKind)>),
+    ImportUsers(Vec<UserRow>),
+    ImportMinutes(Vec<MinuteUpdate>),
+    ImportModels(Vec<ClusterModel>),
+}
+
+/// What became of a batch, told once all workers have closed its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub time: LogicalTime,
+    /// Positions in the batch of rows that repeat an earlier one, ascending.
+    pub duplicates: Vec<u32>,
+    /// Positions of rows that were late, ascending.
+    pub late: Vec<u32>,
+}
+
+type OnApplied = Box<dyn FnOnce(Applied) + Send>;
+type OnAnswer = Box<dyn FnOnce(LogicalTime, Vec<Answer>) + Send>;
+
+/// A batch on its way to the workers, with the key hash of every row.
+pub(crate) struct Work {
+    batch: Arc<Batch>,
+    hashes: Vec<u64>,
+    gather: Mutex<Applied>,
+    waiting: AtomicUsize,
+    done: Mutex<Option<OnApplied>>,
+}
+
+pub(crate) struct Peek {
+    query: Query,
+    parts: Mutex<Vec<Option<Answer>>>,
+    waiting: AtomicUsize,
+    done: Mutex<Option<OnAnswer>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Subscription {
+    view: View,
+    to: SyncSender<Vec<Change>>,
+    lost: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Command {
+    Batch(Arc<Work>),
+    Peek(Arc<Peek>),
+    Subscribe(Subscription),
+    Import(LogicalTime, Arc<Import>, Arc<Work>),
+}
+
+/// Changes of one view. See [`crate::changes`].
+pub struct Changes {
+    from: Receiver<Vec<Change>>,
+    lost: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// What a follower gets when it asks for changes.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    Changes(Vec<Change>),
+    /// The follower was too slow: it must subscribe again and start from the new snapshot.
+    Resync,
+    /// The engine has stopped.
+    End,
+}
+
+impl Changes {
+    /// Waits for the next changes.
+    pub fn next(&self) -> Next {
+        match self.from.recv() {
+            Ok(changes) => Next::Changes(changes),
+            Err(_) if self.lost.load(Ordering::Acquire) => Next::Resync,
+            Err(_) => Next::End,
+        }
+    }
+
+    /// What is there now, without waiting.
+    pub fn try_next(&self) -> Option<Vec<Change>> {
+        self.from.try_recv().ok()
+    }
+}
+
+/// The handle to the workers. Dropping it stops them.
+pub struct Engine {
+    senders: Mutex<Option<(Vec<SyncSender<Command>>, LogicalTime)>>,
+    as_of: Arc<AtomicU64>,
+    workers: usize,
+    queued: Arc<AtomicUsize>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let workers = config.workers.max(1);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(config.queue_batches.max(1))).unzip();
+        let as_of = Arc::new(AtomicU64::new(0));
+        let queued = Arc::new(AtomicUsize::new(0));
+        let shared = worker::Shared { as_of: as_of.clone(), queued: queued.clone(), config };
+        let (started, start): (Sender<Result<(), String>>, _) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || worker::run(workers, receivers, shared, started))
+            .map_err(|e| EngineError::Start(e.to_string()))?;
+        start.recv().map_err(|e| EngineError::Start(e.to_string()))?.map_err(EngineError::Start)?;
+        Ok(Self { senders: Mutex::new(Some((senders, 0))), as_of, workers, queued, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands a batch to the workers; blocks while their queue is full. `done` is called once its time is closed.
+    pub fn submit(&self, batch: Arc<Batch>, done: impl FnOnce(Applied) + Send + 'static) -> Result<(), EngineError> {
+        let hashes = batch.events.iter().map(desireline_records::Event::user_hash).collect();
+        let time = batch.time;
+        let work = self.work(batch, hashes, Box::new(done));
+        self.send(Command::Batch(work), Some(time))
+    }
+
+    /// Starts from exported state instead of the history up to `time`. Only before the first batch.
+    pub fn import(&self, time: LogicalTime, rows: &[StateRow]) -> Result<(), EngineError> {
+        let import = Arc::new(Import::read(rows)?);
+        let work = self.work(Arc::new(Batch { time, ..Batch::default() }), Vec::new(), Box::new(drop));
+        self.send(Command::Import(time, import, work), Some(time))
+    }
+
+    /// Asks every worker, in order with the batches submitted so far. `done` gets the closed time and the workers' parts.
+    pub fn peek(&self, query: Query, done: impl FnOnce(LogicalTime, Vec<Answer>) + Send + 'static) -> Result<(), EngineError> {
+        let peek = Peek {
+            query,
+            parts: Mutex::new((0..self.workers).map(|_| None).collect()),
+            waiting: AtomicUsize::new(self.workers),
+            done: Mutex::new(Some(Box::new(done))),
+        };
+        self.send(Command::Peek(Arc::new(peek)), None)
+    }
+
+    /// Asks and waits.
+    pub fn ask(&self, query: Query) -> Result<(LogicalTime, Vec<Answer>), EngineError> {
+        let (to, from) = sync_channel(1);
+        self.peek(query, move |time, parts| drop(to.send((time, parts))))?;
+        from.recv().map_err(|_| EngineError::Stopped)
+    }
+
+    /// Follows a view: its rows now, then its changes. At most `queue` groups of changes wait per worker.
+    pub fn subscribe(&self, view: View, queue: usize) -> Result<Changes, EngineError> {
+        let (to, from) = sync_channel(queue.max(1) * self.workers);
+        let lost = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        self.send(Command::Subscribe(Subscription { view, to, lost: lost.clone() }), None)?;
+        Ok(Changes { from, lost })
+    }
+
+    /// The time at which a peek would be answered if nothing were waiting.
+    pub fn as_of(&self) -> LogicalTime {
+        self.as_of.load(Ordering::Acquire)
+    }
+
+    /// Batches submitted and not yet closed.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Acquire)
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Works off what was submitted and stops the workers.
+    pub fn stop(&self) {
+        drop(self.senders.lock().expect("no code panics while it holds the senders").take());
+        let thread = self.thread.lock().expect("no code panics while it holds the thread").take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine's thread ended by a panic");
+        }
+    }
+
+    fn work(&self, batch: Arc<Batch>, hashes: Vec<u64>, done: OnApplied) -> Arc<Work> {
+        let gather = Mutex::new(Applied { time: batch.time, ..Applied::default() });
+        Arc::new(Work { batch, hashes, gather, waiting: AtomicUsize::new(self.workers), done: Mutex::new(Some(done)) })
+    }
+
+    /// One lock around all sends: every worker sees the same order.
+    fn send(&self, command: Command, time: Option<LogicalTime>) -> Result<(), EngineError> {
+        let mut guard = self.senders.lock().expect("no code panics while it holds the senders");
+        let (senders, last) = guard.as_mut().ok_or(EngineError::Stopped)?;
+        if let Some(time) = time {
+            if time <= *last {
+                return Err(EngineError::Order { given: time, last: *last });
+            }
+            *last = time;
+            self.queued.fetch_add(1, Ordering::AcqRel);
+        }
+        for sender in senders.iter() {
+            sender.send(command.clone()).map_err(|_| EngineError::Stopped)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

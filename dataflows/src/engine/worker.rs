@@ -1,0 +1,235 @@
+//! One worker: the dataflow of all views, and the loop that feeds it.
+
+use super::{Command, ControlIn, EngineConfig, Peek, Subscription, Work, answer};
+use crate::changes::{Change, ChangeLog, SharedChangeLog, View};
+use crate::state::Import;
+use crate::views::clusters::{self, SharedClusters};
+use crate::views::journeys::{self, JourneysTrace};
+use crate::views::minutes::{self, SharedMinutes};
+use crate::views::sessions::{self, Row, SessionsState, SharedSessions, SharedVerdicts};
+use desireline_records::{Control, LogicalTime};
+use differential_dataflow::trace::TraceReader;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use timely::dataflow::operators::vec::input::Handle as InputHandle;
+use timely::dataflow::operators::{Input, Probe, probe};
+use timely::progress::Antichain;
+use timely::worker::Worker;
+
+/// What all workers of the process share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub as_of: Arc<AtomicU64>,
+    pub queued: Arc<AtomicUsize>,
+    pub config: EngineConfig,
+}
+
+/// Runs all workers until their queues are closed.
+pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Shared, started: Sender<Result<(), String>>) {
+    let mut config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
+    let effort = differential_dataflow::Config::default().idle_merge_effort(Some(10_000));
+    differential_dataflow::configure(&mut config.worker, &effort);
+    let receivers: Mutex<Vec<Option<Receiver<Command>>>> = Mutex::new(receivers.into_iter().map(Some).collect());
+    let guards = timely::execute(config, move |worker| {
+        let receiver = receivers.lock().expect("no worker panics here")[worker.index()].take();
+        let receiver = receiver.expect("each worker index starts once");
+        let mut views = Views::build(worker, shared.clone());
+        while let Some(command) = next(worker, &receiver) {
+            views.obey(worker, command);
+        }
+    });
+    match guards {
+        Ok(guards) => {
+            drop(started.send(Ok(())));
+            for result in guards.join() {
+                if let Err(error) = result {
+                    tracing::error!(%error, "a worker of the engine ended by a panic");
+                }
+            }
+        }
+        Err(error) => drop(started.send(Err(error))),
+    }
+}
+
+/// The next command; while there is none the worker merges its arrangements a little, then sleeps.
+fn next(worker: &mut Worker, receiver: &Receiver<Command>) -> Option<Command> {
+    for _ in 0..64 {
+        if let Ok(command) = receiver.try_recv() {
+            return Some(command);
+        }
+        if !worker.step() {
+            break;
+        }
+    }
+    receiver.recv().ok()
+}
+
+/// The views of one worker and the ends of its dataflow.
+pub(super) struct Views {
+    pub sessions: SharedSessions,
+    pub minutes: SharedMinutes,
+    pub clusters: SharedClusters,
+    pub journeys: JourneysTrace,
+    changes: SharedChangeLog,
+    verdicts: SharedVerdicts,
+    rows: InputHandle<LogicalTime, Row>,
+    controls: InputHandle<LogicalTime, ControlIn>,
+    probe: probe::Handle<LogicalTime>,
+    subscriptions: Vec<Subscription>,
+    shared: Shared,
+    /// The time at which everything stands.
+    closed: LogicalTime,
+    index: usize,
+}
+
+impl Views {
+    fn build(worker: &mut Worker, shared: Shared) -> Self {
+        let (index, peers) = (worker.index(), worker.peers());
+        let sessions: SharedSessions = Rc::new(RefCell::new(SessionsState::new(index, peers, shared.config.max_open_events)));
+        let minutes = SharedMinutes::default();
+        let clusters = SharedClusters::default();
+        let changes: SharedChangeLog = Rc::new(RefCell::new(ChangeLog::default()));
+        let verdicts = SharedVerdicts::default();
+        let probe = probe::Handle::new();
+        let (rows, controls, journeys) = worker.dataflow::<LogicalTime, _, _>(|scope| {
+            let (rows_in, rows) = scope.new_input::<Vec<Row>>();
+            let (controls_in, controls) = scope.new_input::<Vec<ControlIn>>();
+            let (journey_changes, minute_changes) =
+                sessions::build(scope.clone(), rows, controls.clone(), sessions.clone(), changes.clone(), verdicts.clone());
+            let arranged = journeys::arrange(journey_changes);
+            let trace = arranged.trace.clone();
+            clusters::build(arranged, controls.clone(), clusters.clone(), sessions.clone(), changes.clone()).probe_with(&probe);
+            minutes::build(minute_changes, controls, minutes.clone(), changes.clone()).probe_with(&probe);
+            (rows_in, controls_in, trace)
+        });
+        let (subscriptions, closed) = (Vec::new(), 0);
+        Self { sessions, minutes, clusters, journeys, changes, verdicts, rows, controls, probe, subscriptions, shared, closed, index }
+    }
+
+    fn obey(&mut self, worker: &mut Worker, command: Command) {
+        match command {
+            Command::Batch(work) => {
+                self.feed(&work);
+                self.close(worker, &work);
+            }
+            Command::Peek(peek) => self.answer(&peek),
+            Command::Subscribe(subscription) => self.subscribe(subscription),
+            Command::Import(time, import, work) => {
+                self.import(time, &import);
+                self.close(worker, &work);
+            }
+        }
+    }
+
+    /// Feeds this worker's share of a batch: the rows of the users it keeps, and every control.
+    fn feed(&mut self, work: &Work) {
+        let batch = &work.batch;
+        self.rows.advance_to(batch.time);
+        self.controls.advance_to(batch.time);
+        let peers = self.sessions.borrow().peers as u64;
+        for (at, (event, hash)) in batch.events.iter().zip(&work.hashes).enumerate() {
+            if peers == 1 || hash % peers == self.index as u64 {
+                self.rows.send(Row::of(event, at as u32, *hash));
+            }
+        }
+        if self.index == 0 && !batch.dead_letters.is_empty() {
+            let letters = batch.dead_letters.iter().map(|letter| (letter.source, letter.kind)).collect();
+            self.controls.send(ControlIn::DeadLetters(letters));
+        }
+        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::Run { .. });
+        batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));
+    }
+
+    fn import(&mut self, time: LogicalTime, import: &Import) {
+        self.rows.advance_to(time);
+        self.controls.advance_to(time);
+        import.restore_sources(&mut self.sessions.borrow_mut(), &mut self.minutes.borrow_mut());
+        let sessions = self.sessions.borrow();
+        let inputs = import.inputs(|hash| sessions.owns(hash), self.index == 0);
+        drop(sessions);
+        inputs.into_iter().for_each(|input| self.controls.send(input));
+    }
+
+    /// Steps until every view of every worker has passed the batch's time.
+    fn close(&mut self, worker: &mut Worker, work: &Work) {
+        let time = work.batch.time;
+        self.rows.advance_to(time + 1);
+        self.controls.advance_to(time + 1);
+        let probe = &self.probe;
+        worker.step_or_park_while(Some(Duration::from_millis(1)), || probe.less_equal(&time));
+        self.closed = time;
+        let frontier = Antichain::from_elem(time + 1);
+        self.journeys.set_logical_compaction(frontier.borrow());
+        self.journeys.set_physical_compaction(frontier.borrow());
+        self.publish();
+        let mut verdicts = std::mem::take(&mut *self.verdicts.borrow_mut());
+        let mut applied = work.gather.lock().expect("no worker panics while it gathers");
+        applied.duplicates.append(&mut verdicts.duplicates);
+        applied.late.append(&mut verdicts.late);
+        if work.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let mut applied = std::mem::take(&mut *applied);
+            applied.duplicates.sort_unstable();
+            applied.late.sort_unstable();
+            self.shared.as_of.fetch_max(time, Ordering::AcqRel);
+            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            if let Some(done) = work.done.lock().expect("no worker panics while it gathers").take() {
+                done(applied);
+            }
+        }
+    }
+
+    fn answer(&mut self, peek: &Peek) {
+        let part = answer::answer(self, &peek.query);
+        peek.parts.lock().expect("no worker panics while it answers")[self.index] = Some(part);
+        if peek.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let parts = std::mem::take(&mut *peek.parts.lock().expect("no worker panics while it answers"));
+            if let Some(done) = peek.done.lock().expect("no worker panics while it answers").take() {
+                done(self.closed, parts.into_iter().flatten().collect());
+            }
+        }
+    }
+
+    fn subscribe(&mut self, subscription: Subscription) {
+        self.changes.borrow_mut().follow(subscription.view, true);
+        let rows = answer::snapshot(self, subscription.view);
+        let time = self.closed;
+        let snapshot: Vec<Change> = rows.into_iter().map(|row| Change { time, row, diff: 1 }).collect();
+        deliver(&subscription, snapshot);
+        self.subscriptions.push(subscription);
+    }
+
+    /// Sends the changes of the time just closed to their followers; drops followers that are gone or too slow.
+    fn publish(&mut self) {
+        if self.subscriptions.is_empty() {
+            return;
+        }
+        let changes = self.changes.borrow_mut().take();
+        self.subscriptions.retain(|subscription| {
+            let of_view = changes.iter().filter(|(view, _)| *view == subscription.view);
+            let of_view: Vec<Change> = of_view.map(|(_, change)| change.clone()).collect();
+            of_view.is_empty() || deliver(subscription, of_view)
+        });
+        let mut changes = self.changes.borrow_mut();
+        for view in [View::Sessions, View::Journeys, View::Minutes] {
+            changes.follow(view, self.subscriptions.iter().any(|s| s.view == view));
+        }
+    }
+}
+
+/// Whether the follower is still there and keeps up on every worker.
+fn deliver(subscription: &Subscription, changes: Vec<Change>) -> bool {
+    if subscription.lost.load(Ordering::Acquire) {
+        return false;
+    }
+    match subscription.to.try_send(changes) {
+        Ok(()) => true,
+        Err(_) => {
+            subscription.lost.store(true, Ordering::Release);
+            false
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The slow twin of all views: plain loops over the log, obviously right.
+//!
+//! [`Reference::apply`] keeps every event it was ever given in ordinary collections and answers by sorting and walking them. It
+//! shares no code with the views except the nearest-centroid function and the features of a journey. Tests compare it with the
+//! engine on random histories; `desireline verify` compares it with a running or stopped server.
+//!
+//! What it can catch: wrong cuts, lost or doubled rows, wrong order, stale labels, wrong counts, state that survives an erasure.
+//! What it cannot: an error in the log itself (both sides read the same batches), or a wrong feature formula (tested by hand cases).
+
+use crate::views::clusters::nearest;
+use crate::views::journeys::Journey;
+use crate::views::minutes::minute_of;
+use desireline_records::{
+    Batch, ClusterModel, Control, DeadLetterKind, Event, EventId, Micros, Movement, Purged, SessionRule, SourceId, SourceSettings,
+};
+use ecow::EcoString;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionFact {
+    pub first_event: EventId,
+    pub start: Micros,
+    pub end: Micros,
+    pub events: u64,
+    pub views: i64,
+    pub carts: i64,
+    pub transactions: i64,
+    pub value: i128,
+    pub sealed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountFacts {
+    pub received: u64,
+    pub applied: u64,
+    pub duplicate: u64,
+    pub conflict: u64,
+    pub late: u64,
+    pub quarantined: u64,
+    pub rejected: u64,
+    pub deleted: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ReferenceUser {
+    open: Vec<Event>,
+    sealed: Vec<SessionFact>,
+    sealed_events: Vec<Event>,
+    deleted: BTreeMap<EventId, Micros>,
+}
+
+#[derive(Clone, Debug)]
+struct ReferenceSource {
+    settings: SourceSettings,
+    counts: CountFacts,
+    boundary: Option<Micros>,
+    models: BTreeMap<u16, ClusterModel>,
+}
+
+/// (source, minute, page, event type) → (count, revenue).
+pub type MinuteFacts = BTreeMap<(SourceId, Micros, EcoString, EcoString), (i64, i128)>;
+
+/// Everything the log has said so far.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    users: BTreeMap<(SourceId, EcoString), ReferenceUser>,
+    sources: BTreeMap<SourceId, ReferenceSource>,
+}
+
+fn source(sources: &mut BTreeMap<SourceId, ReferenceSource>, id: SourceId) -> &mut ReferenceSource {
+    sources.entry(id).or_insert_with(|| ReferenceSource {
+        settings: SourceSettings::defaults(id),
+        counts: CountFacts::default(),
+        boundary: None,
+        models: BTreeMap::new(),
+    })
+}
+
+impl Reference {
+    /// Applies batches in log order.
+    pub fn apply(&mut self, batch: &Batch) {
+        for event in &batch.events {
+            self.event(event);
+        }
+        for letter in &batch.dead_letters {
+            let counts = &mut source(&mut self.sources, letter.source).counts;
+            counts.received += 1;
+            match letter.kind {
+                DeadLetterKind::Quarantined => counts.quarantined += 1,
+                _ => counts.rejected += 1,
+            }
+        }
+        for control in &batch.controls {
+            self.control(control);
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let source = source(&mut self.sources, event.source);
+        source.counts.received += 1;
+        if event.late || source.boundary.is_some_and(|boundary| event.time < boundary) {
+            source.counts.late += 1;
+            return;
+        }
+        let user = self.users.entry((event.source, event.user.clone())).or_default();
+        if let Some(first) = user.open.iter().find(|e| e.id == event.id) {
+            source.counts.duplicate += 1;
+            source.counts.conflict += u64::from(first.payload_hash() != event.payload_hash());
+        } else if user.deleted.contains_key(&event.id) {
+            source.counts.duplicate += 1;
+        } else {
+            source.counts.applied += 1;
+            user.open.push(event.clone());
+        }
+    }
+
+    fn control(&mut self, control: &Control) {
+        match control {
+            Control::Settings(settings) => source(&mut self.sources, settings.source).settings = settings.clone(),
+            Control::DeleteEvent { source: id, id: event } => {
+                let source = source(&mut self.sources, *id);
+                for ((_, _), user) in self.users.iter_mut().filter(|((s, _), _)| s == id) {
+                    if let Some(at) = user.open.iter().position(|e| e.id == *event) {
+                        let gone = user.open.remove(at);
+                        user.deleted.insert(gone.id, gone.time);
+                        source.counts.deleted += 1;
+                    }
+                }
+            }
+            Control::Erase(erase) => {
+                let source = source(&mut self.sources, erase.source);
+                if let (true, Some(purged)) = (erase.user.is_empty(), &erase.purged) {
+                    add_purged(&mut source.counts, purged);
+                }
+                if let Some(user) = self.users.remove(&(erase.source, erase.user.clone())) {
+                    source.counts.deleted += (user.open.len() + user.sealed_events.len()) as u64;
+                }
+            }
+            Control::Model(model) => {
+                let models = &mut source(&mut self.sources, model.source).models;
+                let current = models.get(&model.clusters).map_or(0, |m| m.version);
+                if model.version == current + 1 {
+                    models.insert(model.clusters, model.clone());
+                }
+            }
+            Control::Seal(seal) => self.seal(seal.source, seal.boundary),
+            Control::ReplaceCold { .. } | Control::Partition(_) | Control::Run { .. } => {}
+        }
+    }
+
+    fn seal(&mut self, id: SourceId, boundary: Micros) {
+        let source = source(&mut self.sources, id);
+        source.boundary = Some(source.boundary.map_or(boundary, |b| b.max(boundary)));
+        let limit = source.settings.session_limit;
+        for ((_, _), user) in self.users.iter_mut().filter(|((s, _), _)| *s == id) {
+            user.deleted.retain(|_, time| *time + limit >= boundary);
+            let mut open = Vec::new();
+            for session in cut(&user.open, &source.settings) {
+                if session[session.len() - 1].time + limit < boundary {
+                    user.sealed.push(fact(&session, true));
+                    user.sealed_events.extend(session);
+                } else {
+                    open.extend(session);
+                }
+            }
+            user.open = open;
+        }
+    }
+
+    /// The sessions of every user that has any, in order; a session's number is its position here plus one.
+    pub fn sessions(&self) -> BTreeMap<(SourceId, EcoString), Vec<SessionFact>> {
+        let mut all = BTreeMap::new();
+        for ((source, name), user) in &self.users {
+            let mut sessions = user.sealed.clone();
+            sessions.extend(cut(&user.open, &self.sources[source].settings).iter().map(|session| fact(session, false)));
+            if !sessions.is_empty() {
+                all.insert((*source, name.clone()), sessions);
+            }
+        }
+        all
+    }
+
+    /// The journey of every user that has a session.
+    pub fn journeys(&self) -> BTreeMap<(SourceId, EcoString), Journey> {
+        let sum = |sessions: &Vec<SessionFact>| {
+            let mut journey = Journey {
+                views: sessions.iter().map(|s| s.views).sum(),
+                carts: sessions.iter().map(|s| s.carts).sum(),
+                transactions: sessions.iter().map(|s| s.transactions).sum(),
+                sessions: sessions.len() as i64,
+                ..Journey::default()
+            };
+            journey.set_value(sessions.iter().map(|s| s.value).sum());
+            journey
+        };
+        self.sessions().iter().map(|(key, sessions)| (key.clone(), sum(sessions))).collect()
+    }
+
+    /// The cluster of every user whose source has a model in force.
+    pub fn labels(&self) -> BTreeMap<(SourceId, EcoString), u16> {
+        let mut labels = BTreeMap::new();
+        for ((id, user), journey) in self.journeys() {
+            let source = &self.sources[&id];
+            if let Some(model) = source.models.get(&source.settings.clusters)
+                && let Some(label) = nearest(&model.centroids, &journey.features(source.settings.transaction_value))
+            {
+                labels.insert((id, user), label);
+            }
+        }
+        labels
+    }
+
+    /// Every cell that is not zero.
+    pub fn minutes(&self) -> MinuteFacts {
+        let mut cells = MinuteFacts::new();
+        for user in self.users.values() {
+            for event in user.open.iter().chain(&user.sealed_events) {
+                let key = (event.source, minute_of(event.time), event.page.clone(), event.event_type.clone());
+                let cell = cells.entry(key).or_default();
+                cell.0 += 1;
+                cell.1 += i128::from(value_of(event));
+            }
+        }
+        cells
+    }
+
+    pub fn counts(&self) -> BTreeMap<SourceId, CountFacts> {
+        self.sources.iter().map(|(id, source)| (*id, source.counts)).collect()
+    }
+
+    /// The version of the model in force, for the number of clusters in force.
+    pub fn model_versions(&self) -> BTreeMap<SourceId, u64> {
+        let version = |s: &ReferenceSource| s.models.get(&s.settings.clusters).map_or(0, |m| m.version);
+        self.sources.iter().map(|(id, source)| (*id, version(source))).collect()
+    }
+
+    /// The sealed events of one user, for an erasure: what views no longer hold.
+    pub fn sealed_events(&self, source: SourceId, user: &str) -> Vec<Event> {
+        self.users.get(&(source, EcoString::from(user))).map_or_else(Vec::new, |user| user.sealed_events.clone())
+    }
+
+    /// Ids of all open events, for tests that delete some.
+    pub fn open_ids(&self) -> BTreeSet<(SourceId, EventId)> {
+        self.users.iter().flat_map(|((source, _), user)| user.open.iter().map(|e| (*source, e.id))).collect()
+    }
+}
+
+fn value_of(event: &Event) -> i64 {
+    if event.movement == Movement::Transaction { event.value.0 } else { 0 }
+}
+
+fn add_purged(counts: &mut CountFacts, purged: &Purged) {
+    counts.applied += purged.applied;
+    counts.duplicate += purged.duplicate;
+    counts.conflict += purged.conflict;
+    counts.late += purged.late;
+    counts.quarantined += purged.quarantined;
+    counts.rejected += purged.rejected;
+    counts.deleted += purged.deleted;
+    counts.received += purged.applied + purged.duplicate + purged.late + purged.quarantined + purged.rejected;
+}
+
+/// Sort, then walk.
+fn cut(events: &[Event], settings: &SourceSettings) -> Vec<Vec<Event>> {
+    let mut events = events.to_vec();
+    events.sort_by_key(|e| (e.time, e.id));
+    let mut sessions: Vec<Vec<Event>> = Vec::new();
+    for event in events {
+        let opens = sessions.last().is_none_or(|session| {
+            let since = match settings.session_rule {
+                SessionRule::FromFirst => session[0].time,
+                SessionRule::Gap => session[session.len() - 1].time,
+            };
+            event.time - since > settings.session_limit
+        });
+        if opens {
+            sessions.push(Vec::new());
+        }
+        sessions.last_mut().expect("just pushed").push(event);
+    }
+    sessions
+}
+
+fn fact(session: &[Event], sealed: bool) -> SessionFact {
+    let count = |movement| session.iter().filter(|e| e.movement == movement).count() as i64;
+    SessionFact {
+        first_event: session[0].id,
+        start: session[0].time,
+        end: session[session.len() - 1].time,
+        events: session.len() as u64,
+        views: count(Movement::View),
+        carts: count(Movement::Cart),
+        transactions: count(Movement::Transaction),
+        value: session.iter().map(|e| i128::from(value_of(e))).sum(),
+        sealed,
+    }
+}

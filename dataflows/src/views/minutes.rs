@@ -1,0 +1,205 @@
+//! Minutes: how many events of each type each page had in each minute, and their revenue.
+//!
+//! Tumbling one-minute windows on event time, half open and aligned to the epoch, per (source, page, event type). Fed by what
+//! the sessions view accepts and retracts, so duplicates never count and a late or deleted event corrects its old minute.
+//! Cells are spread over the workers by key hash; a cell that falls back to zero disappears.
+//!
+//! Memory: cells older than the seal boundary less [`KEPT`] leave memory when their source is sealed. That changes no answer
+//! that is asked for (aggregates reach back 24 hours); a later change to such a cell (an erasure) goes to the change stream only.
+
+use crate::changes::{SharedChangeLog, View, ViewRow};
+use crate::engine::ControlIn;
+use desireline_records::time::{HOUR, MINUTE};
+use desireline_records::{Control, LogicalTime, Micros, MinuteCount, SourceId};
+use ecow::EcoString;
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::operator::Operator;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// How long minutes stay in memory behind the seal boundary.
+pub const KEPT: Micros = 25 * HOUR;
+
+/// The start of the minute that holds a time.
+pub fn minute_of(time: Micros) -> Micros {
+    time.div_euclid(MINUTE) * MINUTE
+}
+
+/// A change of one cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MinuteUpdate {
+    pub source: SourceId,
+    pub minute: Micros,
+    pub page: EcoString,
+    pub event_type: EcoString,
+    pub count: i64,
+    /// Ten-thousandths.
+    pub revenue: i128,
+}
+
+impl MinuteUpdate {
+    /// A cell's contribution, taken back.
+    pub fn retracting(source: SourceId, cell: &MinuteCount) -> Self {
+        Self {
+            source,
+            minute: cell.minute,
+            page: cell.page.clone(),
+            event_type: cell.event_type.clone(),
+            count: -cell.count,
+            revenue: -cell.revenue,
+        }
+    }
+
+    /// The same in every process.
+    fn route(&self) -> u64 {
+        let seed = xxh3_64_with_seed(self.event_type.as_bytes(), self.minute as u64 ^ (u64::from(self.source) << 40));
+        xxh3_64_with_seed(self.page.as_bytes(), seed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    pub count: i64,
+    pub revenue: i128,
+}
+
+type Cells = HashMap<(EcoString, EcoString), Cell>;
+
+/// One worker's share of the view.
+#[derive(Default)]
+pub struct MinutesState {
+    minutes: BTreeMap<(Micros, SourceId), Cells>,
+    /// Minutes before these have left memory.
+    evicted: HashMap<SourceId, Micros>,
+}
+
+pub type SharedMinutes = Rc<RefCell<MinutesState>>;
+
+impl MinutesState {
+    /// Applies a change. Returns the cell before and after, or nothing when the minute has left memory.
+    fn apply(&mut self, update: &MinuteUpdate) -> Option<(Cell, Cell)> {
+        if self.evicted.get(&update.source).is_some_and(|before| update.minute < *before) {
+            return None;
+        }
+        let minute = self.minutes.entry((update.minute, update.source)).or_default();
+        let cell = minute.entry((update.page.clone(), update.event_type.clone())).or_default();
+        let before = *cell;
+        cell.count += update.count;
+        cell.revenue += update.revenue;
+        let after = *cell;
+        if after == Cell::default() {
+            minute.remove(&(update.page.clone(), update.event_type.clone()));
+            if minute.is_empty() {
+                self.minutes.remove(&(update.minute, update.source));
+            }
+        }
+        Some((before, after))
+    }
+
+    fn evict(&mut self, source: SourceId, boundary: Micros) {
+        let before = minute_of(boundary.saturating_sub(KEPT));
+        let evicted = self.evicted.entry(source).or_insert(0);
+        *evicted = before.max(*evicted);
+        let before = *evicted;
+        let old: Vec<_> = self.minutes.range(..(before, 0)).map(|(key, _)| *key).filter(|key| key.1 == source).collect();
+        for key in old {
+            self.minutes.remove(&key);
+        }
+    }
+
+    /// Cells whose window ends at or after `from`, in order of their minutes.
+    pub fn since(&self, source: Option<SourceId>, from: Micros) -> impl Iterator<Item = MinuteUpdate> + '_ {
+        let first = (Bound::Included((minute_of(from.saturating_sub(MINUTE).max(0)), 0)), Bound::Unbounded);
+        self.minutes
+            .range(first)
+            .filter(move |((minute, s), _)| minute + MINUTE >= from && source.is_none_or(|source| source == *s))
+            .flat_map(|((minute, source), cells)| {
+                cells.iter().map(|((page, event_type), cell)| MinuteUpdate {
+                    source: *source,
+                    minute: *minute,
+                    page: page.clone(),
+                    event_type: event_type.clone(),
+                    count: cell.count,
+                    revenue: cell.revenue,
+                })
+            })
+    }
+
+    pub fn evicted(&self) -> impl Iterator<Item = (SourceId, Micros)> + '_ {
+        self.evicted.iter().map(|(source, before)| (*source, *before))
+    }
+
+    pub fn restore_evicted(&mut self, source: SourceId, before: Micros) {
+        self.evicted.insert(source, before);
+    }
+
+    pub fn cells(&self) -> usize {
+        self.minutes.values().map(Cells::len).sum()
+    }
+}
+
+fn row_of(update: &MinuteUpdate, cell: Cell) -> Option<ViewRow> {
+    (cell != Cell::default()).then(|| ViewRow::Minute {
+        source: update.source,
+        minute: update.minute,
+        page: update.page.clone(),
+        event_type: update.event_type.clone(),
+        count: cell.count,
+        revenue: cell.revenue,
+    })
+}
+
+/// The dataflow: changes by cell, controls in order with them. The output carries no data, only progress.
+pub fn build<'scope>(
+    updates: StreamVec<'scope, LogicalTime, MinuteUpdate>,
+    controls: StreamVec<'scope, LogicalTime, ControlIn>,
+    state: SharedMinutes,
+    changes: SharedChangeLog,
+) -> StreamVec<'scope, LogicalTime, ()> {
+    let mut stash: BTreeMap<LogicalTime, (Vec<MinuteUpdate>, Vec<ControlIn>)> = BTreeMap::new();
+    updates.binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
+        controls,
+        Exchange::new(MinuteUpdate::route),
+        Pipeline,
+        "Minutes",
+        move |_capability, _info| {
+            move |(updates, updates_frontier), (controls, controls_frontier), _output| {
+                updates.for_each(|cap, data| stash.entry(*cap.time()).or_default().0.append(data));
+                controls.for_each(|cap, data| stash.entry(*cap.time()).or_default().1.append(data));
+                while let Some(entry) = stash.first_entry() {
+                    let time = *entry.key();
+                    if updates_frontier.less_equal(&time) || controls_frontier.less_equal(&time) {
+                        break;
+                    }
+                    let (updates, controls) = entry.remove();
+                    work(&mut state.borrow_mut(), &changes, time, &updates, &controls);
+                }
+            }
+        },
+    )
+}
+
+fn work(state: &mut MinutesState, changes: &SharedChangeLog, time: LogicalTime, updates: &[MinuteUpdate], controls: &[ControlIn]) {
+    let mut changes = changes.borrow_mut();
+    for update in updates {
+        let applied = state.apply(update);
+        if !changes.minutes {
+            continue;
+        }
+        if let Some((before, after)) = applied {
+            changes.replace(View::Minutes, time, row_of(update, before), row_of(update, after));
+        }
+    }
+    for control in controls {
+        if let ControlIn::Logged(Control::Seal(seal)) = control {
+            state.evict(seal.source, seal.boundary);
+        }
+    }
+}

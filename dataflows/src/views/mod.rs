@@ -1,0 +1,6 @@
+//! The views: one file (or folder) each, with the dataflow, its row type and its essay.
+
+pub mod clusters;
+pub mod journeys;
+pub mod minutes;
+pub mod sessions;
