@@ -1,0 +1,308 @@
+//! A synthetic campus: devices associate with access points, room by room.
+//!
+//! A row is one stay of a device in a room: `{mac_address, space_id, sensor_id, start_time, end_time}`, emitted when it ends, in
+//! the order of the ends. Every person carries a phone (stays of 5 to 60 minutes, walks in between, there on weekdays from about
+//! 8 to 19 h); six in ten have a laptop (1 to 5 hours); for every ten people there is one static device (a printer, a screen) that
+//! never leaves its room and reconnects every 1 to 12 hours.
+//!
+//! The campus has a root space (1), four buildings, five floors each and twelve rooms per floor; only rooms are stayed in. Numbers:
+//! building `1000·b`, floor `1000·b + 100·f`, room `1000·b + 100·f + r`. Each room has two sensors. Times are UTC.
+
+use super::disturb::Arriving;
+use super::random::Random;
+use super::{Format, Generated};
+use desireline_records::Micros;
+use desireline_records::time::{DAY, HOUR, MINUTE, SECOND, format_rfc3339};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+pub const ROOT: u32 = 1;
+const BUILDINGS: u32 = 4;
+const FLOORS: u32 = 5;
+const ROOMS: u32 = 12;
+
+/// A node of the space tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub space_id: u32,
+    pub parent_space_id: Option<u32>,
+    pub name: String,
+}
+
+/// The whole tree, parents first.
+pub fn spaces() -> Vec<Space> {
+    let mut spaces = vec![Space { space_id: ROOT, parent_space_id: None, name: "Campus".into() }];
+    for b in 1..=BUILDINGS {
+        let building = 1_000 * b;
+        spaces.push(Space { space_id: building, parent_space_id: Some(ROOT), name: format!("Building {b}") });
+        for f in 1..=FLOORS {
+            let floor = building + 100 * f;
+            spaces.push(Space { space_id: floor, parent_space_id: Some(building), name: format!("Building {b}, floor {f}") });
+            for r in 1..=ROOMS {
+                spaces.push(Space { space_id: floor + r, parent_space_id: Some(floor), name: format!("Room {b}.{f}.{r:02}") });
+            }
+        }
+    }
+    spaces
+}
+
+/// One stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WifiSession {
+    /// 48 bits, locally administered.
+    pub mac: u64,
+    pub space_id: u32,
+    pub sensor: u8,
+    pub start: Micros,
+    pub end: Micros,
+    pub arrival: Micros,
+    pub duplicate: bool,
+}
+
+impl WifiSession {
+    pub fn mac_address(&self) -> String {
+        let b = self.mac.to_be_bytes();
+        format!("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[2], b[3], b[4], b[5], b[6], b[7])
+    }
+
+    pub fn sensor_id(&self) -> String {
+        format!("ap-{}-{}", self.space_id, self.sensor)
+    }
+}
+
+impl Arriving for WifiSession {
+    fn arrival(&self) -> Micros {
+        self.arrival
+    }
+
+    fn set_arrival(&mut self, arrival: Micros) {
+        self.arrival = arrival;
+    }
+
+    fn mark_duplicate(&mut self) {
+        self.duplicate = true;
+    }
+}
+
+impl Generated for WifiSession {
+    const CSV_HEADER: &'static str = "mac_address,space_id,sensor_id,start_time,end_time";
+
+    fn csv(&self, out: &mut Vec<u8>) {
+        let (start, end) = (format_rfc3339(self.start), format_rfc3339(self.end));
+        out.extend_from_slice(format!("{},{},{},{start},{end}\n", self.mac_address(), self.space_id, self.sensor_id()).as_bytes());
+    }
+
+    fn json(&self, _: Format, out: &mut Vec<u8>) {
+        let text = format!(
+            "{{\"mac_address\":\"{}\",\"space_id\":{},\"sensor_id\":\"{}\",\"start_time\":\"{}\",\"end_time\":\"{}\"}}",
+            self.mac_address(),
+            self.space_id,
+            self.sensor_id(),
+            format_rfc3339(self.start),
+            format_rfc3339(self.end),
+        );
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    fn key(&self) -> String {
+        self.mac_address()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Device {
+    Static,
+    Laptop,
+    Phone,
+}
+
+/// A device in a room; ordered by the end of its stay.
+#[derive(Debug, PartialEq, Eq)]
+struct Stay {
+    end: Micros,
+    mac: u64,
+    start: Micros,
+    room: u32,
+    home: u32,
+    device: Device,
+}
+
+impl PartialOrd for Stay {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Stay {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.end, self.mac).cmp(&(other.end, other.mac))
+    }
+}
+
+/// The stays of all devices, without end. Memory: 60 bytes per device.
+pub struct Campus {
+    random: Random,
+    stays: BinaryHeap<Reverse<Stay>>,
+}
+
+impl Campus {
+    pub fn new(seed: u64, people: u32, start: Micros) -> Self {
+        let mut random = Random::new(seed, 0x31F1);
+        let mut stays = BinaryHeap::new();
+        let mut number = 0;
+        for person in 0..people.max(1) {
+            let home = room(&mut random);
+            let mut devices = vec![Device::Phone];
+            if random.chance(0.6) {
+                devices.push(Device::Laptop);
+            }
+            if person % 10 == 0 {
+                devices.push(Device::Static);
+            }
+            for device in devices {
+                number += 1;
+                // Locally administered: the second lowest bit of the first byte; the number keeps addresses apart.
+                let mac = 0x0200_0000_0000 | (number << 8) | random.below(256);
+                let from = start + random.between(0, HOUR / SECOND) * SECOND;
+                let stay = Stay { end: 0, mac, start: from, room: home, home, device };
+                stays.push(Reverse(settle(stay, from, &mut random)));
+            }
+        }
+        Self { random, stays }
+    }
+}
+
+impl Iterator for Campus {
+    type Item = WifiSession;
+
+    fn next(&mut self) -> Option<WifiSession> {
+        let Reverse(stay) = self.stays.pop()?;
+        let session = WifiSession {
+            mac: stay.mac,
+            space_id: stay.room,
+            sensor: 1 + self.random.below(2) as u8,
+            start: stay.start,
+            end: stay.end,
+            arrival: stay.end,
+            duplicate: false,
+        };
+        let pause = match stay.device {
+            Device::Static => self.random.between(0, 60) * SECOND,
+            Device::Laptop => self.random.between(5, 90) * MINUTE,
+            Device::Phone => self.random.between(1, 15) * MINUTE,
+        };
+        let from = stay.end + pause;
+        self.stays.push(Reverse(settle(stay, from, &mut self.random)));
+        Some(session)
+    }
+}
+
+/// The device's next stay, at `from` or when its owner is next there.
+fn settle(stay: Stay, from: Micros, random: &mut Random) -> Stay {
+    let (start, room, length) = match stay.device {
+        Device::Static => (from, stay.home, random.between(60, 720) * MINUTE),
+        Device::Laptop => (present(from, random), near(stay.home, random, 0.7), random.between(60, 300) * MINUTE),
+        Device::Phone => (present(from, random), near(stay.home, random, 0.4), random.between(300, 3_600) * SECOND),
+    };
+    Stay { start, end: start + length, room, ..stay }
+}
+
+/// `from`, or a moment of the next weekday morning when it lies in the night or on a weekend.
+fn present(from: Micros, random: &mut Random) -> Micros {
+    let mut day = from.div_euclid(DAY);
+    let hour = from.rem_euclid(DAY) / HOUR;
+    if is_workday(day) && (8..19).contains(&hour) {
+        return from;
+    }
+    if is_workday(day) && hour < 8 {
+        return day * DAY + 8 * HOUR + random.between(0, 5_400) * SECOND;
+    }
+    day += 1;
+    while !is_workday(day) {
+        day += 1;
+    }
+    day * DAY + 8 * HOUR + random.between(0, 5_400) * SECOND
+}
+
+/// 1970-01-01 was a Thursday.
+fn is_workday(day: i64) -> bool {
+    (day + 3).rem_euclid(7) < 5
+}
+
+fn room(random: &mut Random) -> u32 {
+    let (b, f, r) = (random.below(u64::from(BUILDINGS)), random.below(u64::from(FLOORS)), random.below(u64::from(ROOMS)));
+    1_000 * (b as u32 + 1) + 100 * (f as u32 + 1) + r as u32 + 1
+}
+
+/// The own room, else mostly one of the same building.
+fn near(home: u32, random: &mut Random, stays: f64) -> u32 {
+    if random.chance(stays) {
+        return home;
+    }
+    let other = room(random);
+    if random.chance(0.8) { home / 1_000 * 1_000 + other % 1_000 } else { other }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::START_DEFAULT;
+    use std::collections::{HashMap, HashSet};
+
+    #[test]
+    fn the_tree_holds_every_room_that_is_stayed_in() {
+        let tree = spaces();
+        assert_eq!(tree.len(), 1 + 4 + 20 + 240);
+        let ids: HashSet<u32> = tree.iter().map(|s| s.space_id).collect();
+        assert_eq!(ids.len(), tree.len());
+        let inner: HashSet<u32> = tree.iter().filter_map(|s| s.parent_space_id).collect();
+        assert!(inner.is_subset(&ids));
+        for session in Campus::new(1, 200, START_DEFAULT).take(5_000) {
+            assert!(ids.contains(&session.space_id) && !inner.contains(&session.space_id), "{session:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_in_one_place_at_a_time() {
+        let mut last: HashMap<u64, Micros> = HashMap::new();
+        let mut previous_end = 0;
+        for session in Campus::new(2, 300, START_DEFAULT).take(20_000) {
+            assert!(session.start < session.end && session.end >= previous_end);
+            let before = last.insert(session.mac, session.end).unwrap_or(0);
+            assert!(session.start >= before, "{session:?}");
+            previous_end = session.end;
+        }
+        // 300 phones, about 180 laptops, 30 static devices.
+        assert!((470..550).contains(&last.len()), "{}", last.len());
+    }
+
+    #[test]
+    fn people_are_there_on_workdays_and_machines_always() {
+        let mut rooms: HashMap<u64, HashSet<u32>> = HashMap::new();
+        let mut night = HashSet::new();
+        for session in Campus::new(3, 100, START_DEFAULT).take(40_000) {
+            rooms.entry(session.mac).or_default().insert(session.space_id);
+            let hour = session.start.rem_euclid(DAY) / HOUR;
+            if hour < 8 || !is_workday(session.start.div_euclid(DAY)) {
+                night.insert(session.mac);
+            }
+        }
+        let still: HashSet<u64> = rooms.iter().filter(|(_, r)| r.len() == 1).map(|(mac, _)| *mac).collect();
+        assert_eq!(still.len(), 10);
+        assert_eq!(night, still);
+    }
+
+    #[test]
+    fn rows_are_printed() {
+        let mut text = Vec::new();
+        let session =
+            WifiSession { mac: 0x0200_0000_01ff, space_id: 2_305, sensor: 2, start: 0, end: MINUTE, arrival: MINUTE, duplicate: false };
+        session.csv(&mut text);
+        assert_eq!(text, b"02:00:00:00:01:ff,2305,ap-2305-2,1970-01-01T00:00:00.000Z,1970-01-01T00:01:00.000Z\n");
+        text.clear();
+        session.json(Format::Desireline, &mut text);
+        let value: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(value["sensor_id"], "ap-2305-2");
+        assert_eq!(value["end_time"], "1970-01-01T00:01:00.000Z");
+    }
+}
