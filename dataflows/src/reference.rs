@@ -144,7 +144,7 @@ impl Reference {
                 }
             }
             Control::Seal(seal) => self.seal(seal.source, seal.boundary),
-            Control::ReplaceCold { .. } | Control::Partition(_) | Control::Run { .. } => {}
+            Control::ReplaceCold { .. } | Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } => {}
         }
     }
 

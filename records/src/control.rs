@@ -1,6 +1,6 @@
 //! Commands and results that change answers without being rows of data.
 
-use crate::{EventId, Micros, PartitionKey, SourceId, SourceSettings};
+use crate::{EventId, LogicalTime, Micros, PartitionKey, SourceId, SourceSettings};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ pub enum Control {
         added: Vec<ColdPart>,
     },
     Partition(PartitionState),
+    /// One row of the log is skipped by every replay from here on; an operator's last resort.
+    SkipRow { time: LogicalTime, row: u32 },
     /// The state of a run of the scheduler; the last record of a run id counts.
     Run {
         run_id: EcoString,
@@ -166,6 +168,7 @@ impl Control {
             Self::Seal(_) => "seal",
             Self::ReplaceCold { .. } => "replace_cold",
             Self::Partition(_) => "partition",
+            Self::SkipRow { .. } => "skip_row",
             Self::Run { .. } => "run",
         }
     }

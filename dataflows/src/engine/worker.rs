@@ -140,7 +140,7 @@ impl Views {
             let letters = batch.dead_letters.iter().map(|letter| (letter.source, letter.kind)).collect();
             self.controls.send(ControlIn::DeadLetters(letters));
         }
-        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::Run { .. });
+        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. });
         batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));
     }
 

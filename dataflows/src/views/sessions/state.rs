@@ -442,7 +442,8 @@ impl SessionsState {
                 Control::Erase(erase) => self.erase(erase, time, changes, out),
                 Control::Seal(seal) => self.seal(seal),
                 Control::ReplaceCold { source, removed, added } => self.replace_cold(*source, removed, added),
-                Control::DeleteEvent { .. } | Control::Model(_) | Control::Partition(_) | Control::Run { .. } => {}
+                Control::DeleteEvent { .. } | Control::Model(_) | Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } => {
+                }
             }
         }
         self.delete(deletions, time, changes, out);
