@@ -2,5 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod runs;
 pub mod service;
+pub mod trigger;

@@ -29,7 +29,7 @@
 //! - Finished runs above [`RunsConfig::finished_max`] are forgotten by the server, though the log still has them.
 
 mod assets;
-mod config;
+pub mod config;
 mod context;
 mod error;
 mod record;
