@@ -21,7 +21,7 @@
 //!
 //! # Identity and ordinals
 //! A row without an `event_id` is identified by its normalised fields and its ordinal among the equal rows before it in the
-//! file. The reader remembers 64 bits of every row's hash in an open-addressing table with one control byte a slot: 10 to 21
+//! file. The reader remembers 64 bits of every row's hash in an open-addressing table that is between 3/8 and 3/4 full: 11 to 21
 //! bytes a row. Two different rows whose 64 bits agree (once in 10^7 files of a million rows) only get another ordinal, the
 //! same at every reading.
 //!
@@ -37,19 +37,20 @@
 mod columns;
 mod ordinals;
 mod records;
+mod rows;
 #[cfg(test)]
 mod tests;
 
 pub use records::RECORD_BYTES_MAX;
 
-use crate::formats::{self, AmpeliosRow, Format, Malformed, Refusal};
-use columns::{Columns, Role, Row};
+use crate::formats::{self, Format, Refusal};
+use columns::Columns;
 use desireline_records::validate::Validator;
-use desireline_records::{DeadLetter, Event, EventId, Micros, PartitionKey, Position, Progress, RawEvent, SourceId};
+use desireline_records::{Micros, PartitionKey, Position, Progress, SourceId};
 use ecow::{EcoString, eco_format};
 use flate2::bufread::MultiGzDecoder;
-use ordinals::Ordinals;
 use records::Records;
+use rows::Block;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -131,8 +132,7 @@ pub struct CsvReader {
     options: CsvOptions,
     columns: Columns,
     records: Records<Input>,
-    ordinals: Ordinals,
-    normal: Vec<u8>,
+    block: Block,
     rows: u64,
     max_time: Option<Micros>,
     bytes_read: Arc<AtomicU64>,
@@ -167,8 +167,7 @@ impl CsvReader {
             options,
             columns,
             records,
-            ordinals: Ordinals::default(),
-            normal: Vec::with_capacity(256),
+            block: Block::default(),
             rows: 0,
             max_time: None,
             bytes_read,
@@ -183,17 +182,20 @@ impl CsvReader {
 
     /// Passes over `count` rows, or as many as there are, remembering them for the ordinals of later rows. Returns how many it passed.
     pub fn skip_rows(&mut self, count: u64) -> Result<u64, CsvError> {
-        for passed in 0..count {
-            let Some(record) = self.records.advance().map_err(|source| CsvError::Io { path: self.path.clone(), source })? else {
-                return Ok(passed);
-            };
+        let mut passed = 0;
+        while passed < count {
+            let Some(record) = self.records.advance().map_err(|source| CsvError::Io { path: self.path.clone(), source })? else { break };
+            passed += 1;
             self.rows += 1;
             if let Ok(row) = self.columns.row(&record) {
-                // Only the side effect counts: what becomes of the row was decided when it was read first.
-                let _ = identify(&row, self.options.format, &mut self.normal, &mut self.ordinals);
+                self.block.skip(&row, self.options.format);
+            }
+            if self.block.full() {
+                self.block.count(&mut []);
             }
         }
-        Ok(count)
+        self.block.count(&mut []);
+        Ok(passed)
     }
 
     /// The next rows, or `None` at the end of the file. `now` is the clock, by which times in the future are told.
@@ -201,28 +203,31 @@ impl CsvReader {
         let before = self.rows;
         let mut events = Vec::with_capacity(self.options.chunk_rows);
         let mut dead_letters = Vec::new();
-        let format = self.options.format;
         while self.rows - before < self.options.chunk_rows as u64 {
             let Some(record) = self.records.advance().map_err(|source| CsvError::Io { path: self.path.clone(), source })? else { break };
             if self.rows >= self.options.rows_max {
                 return Err(CsvError::TooManyRows { path: self.path.clone(), rows_max: self.options.rows_max });
             }
             self.rows += 1;
-            let letter = |refusal: Refusal, payload: &[u8]| -> DeadLetter {
+            let letter = |refusal: Refusal, payload: &[u8]| {
                 let origin = eco_format!("{}:{}", self.name, record.line);
-                formats::to_dead_letter(self.options.source, format, now, origin, refusal, payload)
+                formats::to_dead_letter(self.options.source, self.options.format, now, origin, refusal, payload)
             };
             match self.columns.row(&record) {
-                Ok(row) => match read_row(&row, &self.options, &mut self.normal, &mut self.ordinals, validator, now) {
+                Ok(row) => match self.block.read(&row, &self.options, validator, now, events.len()) {
                     Ok(event) => {
                         self.max_time = self.max_time.max(Some(event.time));
                         events.push(event);
                     }
-                    Err(refusal) => dead_letters.push(letter(refusal, row.to_json(format).as_bytes())),
+                    Err(refusal) => dead_letters.push(letter(refusal, row.to_json(self.options.format).as_bytes())),
                 },
                 Err(malformed) => dead_letters.push(letter(malformed.into(), record.bytes)),
             }
+            if self.block.full() {
+                self.block.count(&mut events);
+            }
         }
+        self.block.count(&mut events);
         if self.rows == before {
             return Ok(None);
         }
@@ -237,95 +242,6 @@ impl CsvReader {
         let bytes_read = self.bytes_read.load(Ordering::Relaxed);
         Ok(Some(CsvChunk { progress, rows: self.rows, bytes_read, bytes_total: self.bytes_total }))
     }
-}
-
-fn read_row(
-    row: &Row<'_>,
-    options: &CsvOptions,
-    normal: &mut Vec<u8>,
-    ordinals: &mut Ordinals,
-    validator: &Validator,
-    now: Micros,
-) -> Result<Event, Refusal> {
-    let id = identify(row, options.format, normal, ordinals)?;
-    let mut raw = match options.format {
-        Format::Ampelios => ampelios_row(row)?.into_raw(id)?,
-        Format::Clickstream | Format::Desireline => flat_row(row, id)?,
-    };
-    raw.source = i64::from(options.source);
-    // Every row has a time of its own by now; the identity is derived, so no id is ever asked for.
-    formats::complete(&mut raw, now);
-    Ok(validator.validate(&raw, now, EcoString::new)?)
-}
-
-/// The identity of the row, its ordinal counted. Fails on a value that cannot be normalised, without counting.
-fn identify(row: &Row<'_>, format: Format, normal: &mut Vec<u8>, ordinals: &mut Ordinals) -> Result<EventId, Malformed> {
-    let bytes: &[u8] = match row.normal_line() {
-        Some(line) => line,
-        None => {
-            normal.clear();
-            match format {
-                Format::Ampelios => formats::normalise(&ampelios_row(row)?, normal),
-                Format::Clickstream | Format::Desireline => row.normalise(normal),
-            }
-            normal
-        }
-    };
-    let id = EventId::row(bytes, 0);
-    Ok(match ordinals.count(id) {
-        0 => id,
-        ordinal => EventId::row(bytes, ordinal),
-    })
-}
-
-fn ampelios_row<'a>(row: &Row<'a>) -> Result<AmpeliosRow<'a>, Malformed> {
-    Ok(AmpeliosRow {
-        timestamp: row.cell(Role::Timestamp).into(),
-        visitor: row.cell(Role::User).into(),
-        event: row.cell(Role::EventType).into(),
-        item: row.cell(Role::Item).into(),
-        transaction: row.cell(Role::Transaction).into(),
-        value: formats::parse_value("value", row.cell(Role::Value))?,
-    })
-}
-
-fn flat_row<'a>(row: &Row<'a>, id: EventId) -> Result<RawEvent<'a>, Malformed> {
-    let mut time = formats::parse_time_flexible("timestamp", row.cell(Role::Timestamp))?;
-    if time.is_none() {
-        time = formats::parse_time_flexible("occurred_at", row.cell(Role::OccurredAt))?;
-    }
-    if time.is_none() {
-        return Err(Malformed::new("timestamp", "is required"));
-    }
-    let or = |cell: &'a str, other: &'a str| if cell.is_empty() { other } else { cell };
-    let mut raw = RawEvent {
-        time,
-        user: row.cell(Role::User).into(),
-        session_id: row.cell(Role::Session).into(),
-        client_id: row.cell(Role::Client).into(),
-        event_type: or(row.cell(Role::EventType), "pageview").into(),
-        page: row.cell(Role::Page).into(),
-        item: row.cell(Role::Item).into(),
-        transaction_id: row.cell(Role::Transaction).into(),
-        event_id: or(row.cell(Role::EventId), row.cell(Role::DocumentId)).into(),
-        value: formats::parse_value("value", row.cell(Role::Value))?,
-        properties: properties(row.cell(Role::Properties))?.into(),
-        derived_id: Some(id),
-        ..RawEvent::default()
-    };
-    formats::from_properties(&mut raw)?;
-    Ok(raw)
-}
-
-/// A cell, unlike a message, has not been read as JSON yet.
-fn properties(cell: &str) -> Result<&str, Malformed> {
-    let text = formats::check_properties(cell)?;
-    if !text.is_empty()
-        && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text)
-    {
-        return Err(Malformed::new("properties", eco_format!("is not readable as JSON: {error}")));
-    }
-    Ok(text)
 }
 
 /// Names a file by its size, its time of change and samples of its content: a resumed load recognises the file it was reading,
