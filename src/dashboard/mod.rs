@@ -1,0 +1,111 @@
+//! The dashboard: one page of hand-written ES modules and SVG, served from the binary at `/dashboard`.
+//!
+//! # What it promises
+//!
+//! * Nothing is fetched from anywhere but this server: a strict Content-Security-Policy allows only its own scripts,
+//!   styles, images and connections, and no frame may hold the page.
+//! * All files together stay under 160 kB ([`ASSETS_BYTES_MAX`]); there is no build step, what is embedded is what runs.
+//! * Data never becomes markup: the modules make elements one by one and set text; a test refuses every call that
+//!   would parse a string.
+//! * Every file carries a strong ETag (the SHA-256 of its bytes) and `Cache-Control: no-cache`: a browser asks each
+//!   time and gets 304 until the binary changes, so a page never mixes modules of two versions for long.
+//!
+//! # How it works
+//!
+//! `GET /dashboard` is the page, `GET /dashboard/{file}` its files. They need no token: they hold no data. The page
+//! reads the stream `GET /api/live` by `fetch` (so that it can send a token) and asks the query API for what the stream
+//! does not carry. All addresses are relative, so a proxy may serve the server below a prefix. `docs/dashboard.md`
+//! describes the modules.
+//!
+//! # Known limitations
+//!
+//! Throughput, latency and the other live charts start when the page is opened: the server keeps no history of its own
+//! status.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use rust_embed::{EmbeddedFile, RustEmbed};
+use std::fmt::Write;
+
+/// What the page may load and do. Applied to every file of the dashboard.
+pub const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The bound on the size of all files together, in bytes.
+pub const ASSETS_BYTES_MAX: usize = 160_000;
+
+#[derive(RustEmbed)]
+#[folder = "src/dashboard/assets/"]
+struct Assets;
+
+/// The routes of the dashboard, for any state: it needs none.
+pub fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    Router::new()
+        .route("/dashboard", get(|headers: HeaderMap| async move { serve("index.html", &headers) }))
+        // The page's addresses are relative to `/dashboard`; relative, so that a prefix of a proxy is kept.
+        .route("/dashboard/", get(|| async { (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "../dashboard")]) }))
+        .route("/dashboard/{*file}", get(|Path(file): Path<String>, headers: HeaderMap| async move { serve(&file, &headers) }))
+}
+
+fn serve(name: &str, headers: &HeaderMap) -> Response {
+    let Some(file) = Assets::get(name) else {
+        return (
+            StatusCode::NOT_FOUND,
+            [(CONTENT_TYPE, "application/json")],
+            r#"{"detail":"no such file of the dashboard","code":"not_found"}"#,
+        )
+            .into_response();
+    };
+    let tag = etag(&file);
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|value| matches(value, &tag));
+    let common = [
+        (ETAG, tag),
+        (CACHE_CONTROL, "no-cache".to_owned()),
+        (CONTENT_SECURITY_POLICY, CONTENT_SECURITY.to_owned()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (REFERRER_POLICY, "no-referrer".to_owned()),
+    ];
+    if known {
+        return (StatusCode::NOT_MODIFIED, common).into_response();
+    }
+    (common, [(CONTENT_TYPE, content_type(name))], file.data).into_response()
+}
+
+/// A strong validator: the digest of the file's bytes.
+fn etag(file: &EmbeddedFile) -> String {
+    let mut tag = String::with_capacity(66);
+    tag.push('"');
+    for byte in &file.metadata.sha256_hash()[..16] {
+        // Writing to a String cannot fail.
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    tag
+}
+
+/// `If-None-Match` compares weakly: `W/"x"` (as a compressing proxy writes it) matches `"x"`.
+fn matches(header: &str, tag: &str) -> bool {
+    header.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests;
