@@ -7,8 +7,8 @@
 //!   `file:<run id>`. After a restart, or after the log refused, reading goes on behind the last durable row.
 //! - **Held.** From before the first row until after the last the source's watermark stands still, so that no row of the file
 //!   is late because of another. The hold is given back however the run ends, also when that takes a restart.
-//! - **Bounded.** Two chunks of rows in memory, one that is committed and one that is read meanwhile, on a thread of its own;
-//!   a commit waits while the queues are full.
+//! - **Bounded.** Three chunks of rows in memory: one that is committed, one that is ready and one that is being read, on a
+//!   thread of its own. A commit waits while the queues are full.
 //! - **Confined.** The file has to lie in one of the allowed folders, all links followed.
 //!
 //! # Steps
@@ -303,7 +303,7 @@ impl<'a> Load<'a> {
         }
         controls.push(Control::Partition(PartitionState::Hold { source, partition: self.partition.clone() }));
         let token = self.target.commit(Progress { controls, ..Progress::default() }).await?;
-        self.target.wait_applied(token, self.apply_deadline()).await?;
+        self.wait_applied(&token.to_string()).await?;
         let before = self.counters().await?.into();
         self.ctx.checkpoint(json!(Note::Loading { file, before })).await?;
         Ok(before)
@@ -354,7 +354,8 @@ impl<'a> Load<'a> {
         let refused = after.refused.saturating_sub(before.refused).min(rows - new - duplicates);
         let details: Vec<String> = [(duplicates, "known already"), (refused, "refused")]
             .into_iter()
-            .filter_map(|(count, word)| (count > 0).then(|| format!(", {count} {word}")))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!(", {count} {word}"))
             .collect();
         let result = if new == 0 && duplicates > 0 {
             StepResult::new("skipped", "Already parsed results", after.applied)

@@ -108,14 +108,14 @@ impl RunContext {
         }
     }
 
-    /// Makes a note for the next attempt. When this answers, the note is durable.
+    /// Makes a note for the next attempt, in place of the last one (`null`: none). When this answers, the note is durable.
     pub async fn checkpoint(&self, value: Value) -> Result<(), RunError> {
         self.inner.check_size("the checkpoint", &value).map_err(|error| RunError::internal(error.code(), error.to_string()))?;
         let version = {
             let mut table = self.inner.lock();
             match table.get_mut(&self.run_id) {
                 Some(entry) if entry.record.attempt == self.attempt && !entry.record.status.finished() => {
-                    entry.record.checkpoint = Some(value);
+                    entry.record.checkpoint = (!value.is_null()).then_some(value);
                 }
                 _ => return Err(RunError::stopped()),
             }

@@ -3,7 +3,8 @@
 //! What it promises:
 //! - A run that was accepted is durable ([`Runs::submit`] answers after the log has it) and ends as SUCCESS, FAILURE or
 //!   CANCELLED, also across restarts: after one, a waiting run waits again; a run that worked is resumed from its last
-//!   checkpoint when its job is resumable, and else is a FAILURE. None stays STARTED.
+//!   checkpoint when its job is resumable, and else is a FAILURE. None stays STARTED. An orderly stop lets resumable runs wait;
+//!   a run that was cut off by a crash is resumed [`RunsConfig::interruptions_max`] times at most.
 //! - At most [`RunsConfig::concurrency`] runs work at the same time; runs with the same serial key go one after another in
 //!   the order of submission; a run begins only after all it depends on have succeeded.
 //! - A cancelled run never changes again. Its status is CANCELLED, durably, when [`Runs::cancel`] answers; its work stops at

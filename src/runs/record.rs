@@ -184,6 +184,7 @@ pub struct RunRecord {
     pub start_time: Option<Micros>,
     pub end_time: Option<Micros>,
     pub error: Option<RunError>,
+    /// What the job answered, unless that was `null`.
     pub result: Option<Value>,
     pub progress: Option<RunProgress>,
     pub checkpoint: Option<Value>,

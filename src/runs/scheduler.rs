@@ -167,12 +167,8 @@ impl Inner {
         match self.attempts(&id, &job, &params).await {
             Ended::Interrupted => {
                 self.log(&id, LogLevel::Warning, "", "interrupted: the server stops");
-                let mut table = self.lock();
-                table.release(&id);
-                table.touch(&id);
-                drop(table);
-                self.wake_recorder.notify_one();
-                self.changes.send_modify(|count| *count += 1);
+                self.lock().interrupted(&id, job.resumable());
+                self.begin_ready();
             }
             Ended::Done(outcome) => {
                 let settled = self.settle(&id, &job, &params).await;
@@ -331,7 +327,9 @@ impl Inner {
 
     pub fn conclude(&self, id: &RunId, outcome: Result<Value, RunError>) {
         let status = if outcome.is_ok() { RunStatus::Success } else { RunStatus::Failure };
-        if self.lock().finish(id, status, outcome.map(Some), now_micros()) {
+        let outcome = outcome.map_err(|error| RunError { message: cut(&error.message), ..error });
+        let outcome = outcome.map(|result| (!result.is_null()).then_some(result));
+        if self.lock().finish(id, status, outcome, now_micros()) {
             self.announce(id);
         }
     }

@@ -261,6 +261,18 @@ impl Table {
         self.finished.push_back(id.clone());
     }
 
+    /// The work was cut off in good order by the end of the server: it waits again when it can go on after the restart.
+    pub fn interrupted(&mut self, id: &RunId, resumable: bool) {
+        self.release(id);
+        let Some(entry) = self.runs.get_mut(id) else { return };
+        if resumable && entry.record.status == RunStatus::Started {
+            entry.record.status = RunStatus::Pending;
+            let number = entry.record.number;
+            self.pending.insert(number);
+        }
+        self.touch(id);
+    }
+
     /// A finished run as the log has it.
     pub fn insert_finished(&mut self, record: RunRecord, logs: VecDeque<LogLine>) {
         let id = record.run_id.clone();
@@ -279,11 +291,8 @@ impl Table {
     /// Forgets the oldest finished runs and log lines above the limits. A run that is needed or not yet recorded stays.
     pub fn trim(&mut self, config: &RunsConfig) {
         while self.finished.len() > config.finished_max {
-            let Some(entry) = self.finished.front().and_then(|id| self.runs.get(id)) else { break };
-            if entry.recorded != entry.changed || self.is_needed(&entry.record.run_id) {
-                break;
-            }
-            let id = self.finished.pop_front().expect("it has a front");
+            let Some(oldest) = self.finished.iter().position(|id| self.can_be_forgotten(id)) else { break };
+            let id = self.finished.remove(oldest).expect("found above");
             if let Some(entry) = self.runs.remove(&id) {
                 self.order.remove(&entry.record.number);
             }
@@ -291,9 +300,10 @@ impl Table {
         self.trim_logs(config);
     }
 
-    fn is_needed(&self, id: &RunId) -> bool {
-        let waiting = self.pending.iter().filter_map(|number| self.order.get(number)).filter_map(|id| self.runs.get(id));
-        waiting.into_iter().any(|entry| entry.record.depends_on.contains(id))
+    fn can_be_forgotten(&self, id: &RunId) -> bool {
+        let recorded = self.runs.get(id).is_none_or(|entry| entry.recorded == entry.changed);
+        let mut waiting = self.pending.iter().filter_map(|number| self.order.get(number)).filter_map(|id| self.runs.get(id));
+        recorded && !waiting.any(|entry| entry.record.depends_on.contains(id))
     }
 
     fn trim_logs(&mut self, config: &RunsConfig) {

@@ -1,6 +1,7 @@
 //! The scheduler against a log in memory. Nothing sleeps: tests wait for conditions, with a deadline.
 
 mod limits;
+mod random;
 mod restart;
 mod schedule;
 mod stop;

@@ -129,10 +129,20 @@ async fn the_end_of_the_server_leaves_runs_to_be_taken_up_again() {
     let (working, waiting) = (world.submit("defiant").await, world.submit("defiant").await);
     until("it works", || begun.load(Ordering::SeqCst) == 1).await;
     tokio::time::timeout(DEADLINE, world.runs.stop()).await.expect("in time");
-    assert_eq!(world.store.status(&working).as_deref(), Some("STARTED"));
+    assert_eq!(world.store.status(&working).as_deref(), Some("PENDING"), "it can go on");
     assert_eq!(world.store.status(&waiting).as_deref(), Some("PENDING"));
     assert_eq!((begun.load(Ordering::SeqCst), world.settled.load(Ordering::SeqCst)), (1, 0));
     let body = world.store.body(&working).expect("recorded").to_string();
     assert!(body.contains("Some(Shutdown)") && body.contains("the server stops"), "{body}");
     assert_eq!(world.runs.submit(named("defiant", None)).await.expect_err("stopped").code(), "not_ready");
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_go_on_stays_started_at_the_end_of_the_server() {
+    let world = World::new(config());
+    world.job("once", |_, _| std::future::pending());
+    let id = world.submit("once").await;
+    until("it works", || world.status(&id) == RunStatus::Started).await;
+    tokio::time::timeout(DEADLINE, world.runs.stop()).await.expect("in time");
+    assert_eq!(world.store.status(&id).as_deref(), Some("STARTED"), "the next start makes it a failure");
 }
