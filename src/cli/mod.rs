@@ -7,16 +7,22 @@
 //! differences or rejected rows; 5 a server, a folder or a store is not available; 130 interrupted.
 
 pub mod check;
+pub mod client;
 pub mod failure;
+pub mod generate;
+pub mod ingest;
 pub mod limits;
 pub mod lock;
 pub mod logging;
 pub mod progress;
+pub mod serve;
+pub mod stack;
 pub mod token;
 
 use crate::config::{Config, Inputs};
 use clap::{Args, Parser, Subcommand};
-use failure::Failure;
+use failure::{Exit, Failure};
+use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +51,12 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Make synthetic events: clicks, WiFi sessions or transactions
+    Generate(generate::GenerateArgs),
+    /// Load a CSV file
+    Ingest(ingest::IngestArgs),
     /// Check the configuration and report every mistake
     Check(check::CheckArgs),
     /// Make access tokens
@@ -91,12 +103,30 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Version => {
             out(&format!("desireline {}\n", env!("CARGO_PKG_VERSION")));
             Ok(())
         }
+    }
+}
+
+/// Runs asynchronous work on a runtime of its own.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, "no threads could be started").detail(error))?;
+    runtime.block_on(work)
+}
+
+/// Stops work at the first Ctrl-C.
+pub async fn until_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
     }
 }
 

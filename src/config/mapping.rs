@@ -2,10 +2,12 @@
 
 use super::Config;
 use super::schema::Source;
-use super::values::{AccessScope, EventFormat, micros};
+use super::values::{AccessScope, micros};
 use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, LiveConfig, Scope, TlsFiles};
-use crate::runs::config::RunsConfig;
+use crate::runs::RunsConfig;
 use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, SealingConfig, ServiceConfig};
+use crate::trigger::TriggerConfig;
+use desireline_connectors::formats::Format;
 use desireline_records::words::Words;
 use desireline_records::{SourceId, SourceSettings, UserIdType};
 use std::path::PathBuf;
@@ -29,7 +31,7 @@ pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
 pub fn source_settings(config: &Config, source: &Source) -> SourceSettings {
     let defaults = source_defaults(config, source.source_id);
     let by_format = match source.format {
-        EventFormat::Ampelios => UserIdType::Int,
+        Format::Ampelios => UserIdType::Int,
         _ => defaults.user_id_type,
     };
     SourceSettings {
@@ -149,5 +151,16 @@ pub fn runs(config: &Config) -> RunsConfig {
         record_timeout: runs.record_timeout,
         record_retry: runs.record_retry,
         interruptions_max: runs.interruptions_max,
+    }
+}
+
+/// How files are loaded.
+pub fn trigger(config: &Config) -> TriggerConfig {
+    TriggerConfig {
+        allowed_folders: allowed_folders(config),
+        chunk_rows: config.ingest.file_chunk_rows,
+        rows_max: config.ingest.file_rows_max,
+        new_source: Some(source_defaults(config, 0)),
+        ..TriggerConfig::default()
     }
 }

@@ -3,7 +3,8 @@
 //! `config/desireline.toml` and `docs/configuration.md` are written from these declarations, and a test compares them.
 
 use super::reader::settings;
-use super::values::{AccessScope, EventFormat, Level, LogFormat, Options, Size, SourceKind, StartAt, ValidationStatus};
+use super::values::{AccessScope, Level, LogFormat, Options, Size, SourceKind, StartAt, ValidationStatus};
+use desireline_connectors::formats::Format;
 use desireline_records::{Horizon, SessionRule, UserIdType};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ settings! {
         /// A request that takes longer is answered with 503.
         request_timeout: Duration = default "30s" in "100ms"..="1h";
         /// A connection whose request's head has not come by then is closed.
-        header_timeout: Duration = default "10s" in "100ms"..="1h";
+        header_timeout: Duration = default "30s" in "100ms"..="1h";
         /// Requests under way at once; a further one is answered with 429.
         requests_max: usize = default "512" in "1"..="100000";
         /// Open connections; a further one is closed at once.
@@ -119,6 +120,10 @@ settings! {
     Ingest {
         /// Folders in which `POST /trigger` may read files. The default is the working directory and the data folder.
         allowed_folders: Option<Vec<PathBuf>> = unset "/srv/imports";
+        /// Rows of a file that are committed at once.
+        file_chunk_rows: usize = default "50000" in "1"..="1000000";
+        /// Most rows of one file. Reading remembers 16 bytes of each.
+        file_rows_max: u64 = default "500000000" in "1"..="10000000000";
         /// An event further ahead of the server's clock is quarantined.
         max_future: Duration = default "5m" in "0s"..="365d";
         /// Event words that count as a view …
@@ -157,7 +162,7 @@ settings! {
         /// "push": events come by HTTP or from files. "kafka": the server reads topics.
         kind: SourceKind = default "push";
         /// The form of its events: "ampelios", "clickstream" or "desireline".
-        format: EventFormat = default "desireline";
+        format: Format = default "desireline";
         /// Kafka: `host:port` of one or more brokers.
         brokers: Vec<String> = default "";
         /// Kafka: the topics to read.

@@ -223,7 +223,7 @@ fn the_defaults_are_those_of_the_parts() {
     assert_eq!(mapping::words(&config), desireline_records::words::Words::default());
     let validator = desireline_records::validate::Validator::default();
     assert_eq!(mapping::service(&config).max_future, validator.max_future);
-    assert_eq!(mapping::runs(&config), crate::runs::config::RunsConfig::default());
+    assert_eq!(mapping::runs(&config), crate::runs::RunsConfig::default());
     let parts = crate::http::config::HttpConfig::default();
     assert_eq!(format!("{:?}", mapping::http(&config)), format!("{parts:?}"));
 }

@@ -1,6 +1,7 @@
 //! The types a setting can have: how each is read, what is allowed, how its default is written.
 
 use super::tree::{Kind, Node};
+use desireline_connectors::formats::Format;
 use desireline_records::{Horizon, Micros, SessionRule, UserIdType};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -246,7 +247,7 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Error,
     Warn,
@@ -260,13 +261,6 @@ pub enum SourceKind {
     /// Rows come by HTTP or from files; nothing is read by the server itself.
     Push,
     Kafka,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventFormat {
-    Ampelios,
-    Clickstream,
-    Desireline,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,7 +282,7 @@ words!(ValidationStatus, false, "400" => Self(400), "422" => Self(422));
 words!(LogFormat, true, "text" => Self::Text, "json" => Self::Json);
 words!(Level, true, "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug, "trace" => Self::Trace);
 words!(SourceKind, true, "push" => Self::Push, "kafka" => Self::Kafka);
-words!(EventFormat, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clickstream, "desireline" => Self::Desireline);
+words!(Format, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clickstream, "desireline" => Self::Desireline);
 words!(StartAt, true, "earliest" => Self::Earliest, "latest" => Self::Latest);
 words!(AccessScope, true, "ingest" => Self::Ingest, "read" => Self::Read, "admin" => Self::Admin);
 
@@ -300,16 +294,6 @@ impl Level {
             Self::Info => "info",
             Self::Debug => "debug",
             Self::Trace => "trace",
-        }
-    }
-}
-
-impl EventFormat {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ampelios => "ampelios",
-            Self::Clickstream => "clickstream",
-            Self::Desireline => "desireline",
         }
     }
 }
