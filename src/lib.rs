@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod dashboard;
+pub mod generate;
 pub mod runs;
 pub mod service;
 pub mod trigger;

@@ -51,10 +51,10 @@ pub trait Generated: Arriving + Send {
     const CSV_HEADER: &'static str;
 
     /// One line with its line feed.
-    fn csv(&self, out: &mut Vec<u8>);
+    fn csv(&self, out: &mut String);
 
     /// One object, without a line feed. Only clicks have several formats.
-    fn json(&self, format: Format, out: &mut Vec<u8>);
+    fn json(&self, format: Format, out: &mut String);
 
     /// What a topic is partitioned by.
     fn key(&self) -> String;

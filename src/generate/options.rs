@@ -152,7 +152,10 @@ impl GenerateOptions {
             return refuse("events", "must be given for a file: it has an end".into());
         }
         if self.is_csv() && self.format() != Format::Ampelios {
-            return refuse("format", format!("a .csv file has the columns of `ampelios`, not of `{}`; write a .ndjson file", self.format()));
+            return refuse(
+                "format",
+                format!("a .csv file has the columns of `ampelios`, not of `{}`; write a .ndjson file", self.format()),
+            );
         }
         if matches!(self.to, Target::Http(_)) && self.kind != Kind::Clickstream {
             return refuse("to", format!("the server takes no {} over HTTP; write a file or a topic", self.kind));

@@ -48,8 +48,7 @@ const CITIES: [&str; 12] = [
     "Boston, MA",
 ];
 
-const FIRST_NAMES: [&str; 12] =
-    ["ada", "ben", "carla", "dmitri", "elif", "femi", "grace", "hugo", "ines", "jonas", "kim", "lena"];
+const FIRST_NAMES: [&str; 12] = ["ada", "ben", "carla", "dmitri", "elif", "femi", "grace", "hugo", "ines", "jonas", "kim", "lena"];
 const LAST_NAMES: [&str; 12] =
     ["adler", "brown", "costa", "duval", "evans", "fischer", "garcia", "huang", "ivanova", "jensen", "khan", "lopez"];
 
@@ -160,21 +159,21 @@ impl Generated for Transaction {
                                       category,quantity,unit_price,total_amount,is_fraud,fraud_pattern";
 
     /// Quotes as JSON has them are quotes of CSV too, since no text holds a quote; null is an empty field.
-    fn csv(&self, out: &mut Vec<u8>) {
+    fn csv(&self, out: &mut String) {
         let values = self.fields().map(|(_, value)| match value.as_str() {
             "null" => String::new(),
             text if text.contains(',') => value,
             text => text.trim_matches('"').to_string(),
         });
-        out.extend_from_slice(values.join(",").as_bytes());
-        out.push(b'\n');
+        out.push_str(&values.join(","));
+        out.push('\n');
     }
 
-    fn json(&self, _: Format, out: &mut Vec<u8>) {
+    fn json(&self, _: Format, out: &mut String) {
         let fields = self.fields().map(|(name, value)| format!("\"{name}\":{value}"));
-        out.push(b'{');
-        out.extend_from_slice(fields.join(",").as_bytes());
-        out.push(b'}');
+        out.push('{');
+        out.push_str(&fields.join(","));
+        out.push('}');
     }
 
     fn key(&self) -> String {
@@ -223,12 +222,7 @@ impl Market {
 
     /// Makes an ordinary transaction a fraudulent one.
     fn forge(&mut self, transaction: &mut Transaction) {
-        let patterns = [
-            FraudPattern::HighAmount,
-            FraudPattern::RapidTransactions,
-            FraudPattern::UnusualLocation,
-            FraudPattern::OddHours,
-        ];
+        let patterns = [FraudPattern::HighAmount, FraudPattern::RapidTransactions, FraudPattern::UnusualLocation, FraudPattern::OddHours];
         let pattern = *self.random.pick(&patterns);
         transaction.fraud = Some(pattern);
         match pattern {
@@ -356,17 +350,16 @@ mod tests {
     #[test]
     fn json_has_thirteen_fields_and_csv_the_same() {
         for row in some(2_000) {
-            let mut json = Vec::new();
+            let mut json = String::new();
             row.json(Format::Desireline, &mut json);
-            let value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&json).expect("JSON");
+            let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&json).expect("JSON");
             assert_eq!(value.len(), 13);
             assert_eq!(value["is_fraud"], row.fraud.is_some());
             let total = value["total_amount"].as_f64().expect("a number");
             assert!((total - value["unit_price"].as_f64().expect("a number") * f64::from(row.quantity)).abs() < 0.005);
 
-            let mut line = Vec::new();
+            let mut line = String::new();
             row.csv(&mut line);
-            let line = String::from_utf8(line).expect("UTF-8");
             // The location is the one quoted field.
             let parts: Vec<&str> = line.trim_end().split('"').collect();
             assert_eq!(parts.len(), 3, "{line}");

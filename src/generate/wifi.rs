@@ -87,12 +87,12 @@ impl Arriving for WifiSession {
 impl Generated for WifiSession {
     const CSV_HEADER: &'static str = "mac_address,space_id,sensor_id,start_time,end_time";
 
-    fn csv(&self, out: &mut Vec<u8>) {
+    fn csv(&self, out: &mut String) {
         let (start, end) = (format_rfc3339(self.start), format_rfc3339(self.end));
-        out.extend_from_slice(format!("{},{},{},{start},{end}\n", self.mac_address(), self.space_id, self.sensor_id()).as_bytes());
+        out.push_str(&format!("{},{},{},{start},{end}\n", self.mac_address(), self.space_id, self.sensor_id()));
     }
 
-    fn json(&self, _: Format, out: &mut Vec<u8>) {
+    fn json(&self, _: Format, out: &mut String) {
         let text = format!(
             "{{\"mac_address\":\"{}\",\"space_id\":{},\"sensor_id\":\"{}\",\"start_time\":\"{}\",\"end_time\":\"{}\"}}",
             self.mac_address(),
@@ -101,7 +101,7 @@ impl Generated for WifiSession {
             format_rfc3339(self.start),
             format_rfc3339(self.end),
         );
-        out.extend_from_slice(text.as_bytes());
+        out.push_str(&text);
     }
 
     fn key(&self) -> String {
@@ -294,14 +294,14 @@ mod tests {
 
     #[test]
     fn rows_are_printed() {
-        let mut text = Vec::new();
+        let mut text = String::new();
         let session =
             WifiSession { mac: 0x0200_0000_01ff, space_id: 2_305, sensor: 2, start: 0, end: MINUTE, arrival: MINUTE, duplicate: false };
         session.csv(&mut text);
-        assert_eq!(text, b"02:00:00:00:01:ff,2305,ap-2305-2,1970-01-01T00:00:00.000Z,1970-01-01T00:01:00.000Z\n");
+        assert_eq!(text, "02:00:00:00:01:ff,2305,ap-2305-2,1970-01-01T00:00:00.000Z,1970-01-01T00:01:00.000Z\n");
         text.clear();
         session.json(Format::Desireline, &mut text);
-        let value: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["sensor_id"], "ap-2305-2");
         assert_eq!(value["end_time"], "1970-01-01T00:01:00.000Z");
     }

@@ -45,6 +45,13 @@ const PAYMENTS: [&str; 3] = ["credit_card", "paypal", "apple_pay"];
 /// The header line of the format `ampelios`.
 pub const AMPELIOS_HEADER: &str = "timestamp,visitorid,event,itemid,transactionid";
 
+/// Prints to a string, which never fails.
+macro_rules! put {
+    ($out:expr, $($format:tt)+) => {
+        write!($out, $($format)+).expect("writing to a string never fails")
+    };
+}
+
 impl GeneratedEvent {
     pub fn event_type(&self) -> &'static str {
         match &self.action {
@@ -65,15 +72,10 @@ impl GeneratedEvent {
         }
     }
 
-    pub fn page(&self) -> Cow<'static, str> {
-        match &self.action {
-            Action::Home { .. } => "/home".into(),
-            Action::Category(index) => format!("/category/{}", CATEGORIES[usize::from(*index)].name).into(),
-            Action::Search(_) => "/search".into(),
-            Action::View(product) | Action::AddToCart(product, _) => format!("/product/{}", product.id()).into(),
-            Action::Cart { .. } => "/cart".into(),
-            Action::Purchase { .. } => "/checkout".into(),
-        }
+    pub fn page(&self) -> String {
+        let mut text = String::new();
+        self.write_page(&mut text);
+        text
     }
 
     /// The product it is about, when it is about one.
@@ -112,34 +114,44 @@ impl GeneratedEvent {
 
     /// A JSON object.
     pub fn properties(&self) -> String {
-        let mut text = String::from("{");
-        let mut put = |key: &str, value: &dyn std::fmt::Display, quoted: bool| {
-            let (comma, quote) = (if text.len() > 1 { "," } else { "" }, if quoted { "\"" } else { "" });
-            write!(text, "{comma}\"{key}\":{quote}{value}{quote}").expect("writing to a string never fails");
-        };
+        let mut text = String::with_capacity(128);
+        self.write_properties(&mut text);
+        text
+    }
+
+    fn write_properties(&self, out: &mut String) {
         match &self.action {
-            Action::Home { referrer } => put("referrer", &REFERRERS[usize::from(*referrer) % REFERRERS.len()], true),
-            Action::Category(index) => put("category", &CATEGORIES[usize::from(*index)].name, true),
-            Action::Search(index) => put("search_term", &CATEGORIES[usize::from(*index)].name, true),
+            Action::Home { referrer } => put!(out, "{{\"referrer\":\"{}\"}}", REFERRERS[usize::from(*referrer) % REFERRERS.len()]),
+            Action::Category(index) => put!(out, "{{\"category\":\"{}\"}}", CATEGORIES[usize::from(*index)].name),
+            Action::Search(index) => put!(out, "{{\"search_term\":\"{}\"}}", CATEGORIES[usize::from(*index)].name),
             Action::View(product) | Action::AddToCart(product, _) => {
-                put("product_id", &product.id(), true);
-                put("product_name", &product.name(), true);
-                put("product_category", &product.category().name, true);
-                put("product_price", &Cents(product.price_cents()), false);
+                let (id, name, category) = (product.id(), product.name(), product.category().name);
+                put!(out, "{{\"product_id\":\"{id}\",\"product_name\":\"{name}\",\"product_category\":\"{category}\",");
+                put!(out, "\"product_price\":{}", Cents(product.price_cents()));
                 if let Action::AddToCart(_, quantity) = &self.action {
-                    put("quantity", quantity, false);
+                    put!(out, ",\"quantity\":{quantity}");
                 }
+                out.push('}');
             }
-            Action::Cart { units } => put("cart_items", units, false),
+            Action::Cart { units } => put!(out, "{{\"cart_items\":{units}}}"),
             Action::Purchase { order, lines } => {
-                put("order_id", &order, true);
-                put("items", &lines.iter().map(|(_, n)| u32::from(*n)).sum::<u32>(), false);
-                put("total_amount", &Cents(total_cents(lines)), false);
-                put("payment_method", &PAYMENTS[*order as usize % PAYMENTS.len()], true);
+                let units: u32 = lines.iter().map(|(_, n)| u32::from(*n)).sum();
+                let payment = PAYMENTS[*order as usize % PAYMENTS.len()];
+                put!(out, "{{\"order_id\":\"{order}\",\"items\":{units},\"total_amount\":{},", Cents(total_cents(lines)));
+                put!(out, "\"payment_method\":\"{payment}\"}}");
             }
         }
-        text.push('}');
-        text
+    }
+
+    fn write_page(&self, out: &mut String) {
+        match &self.action {
+            Action::Home { .. } => out.push_str("/home"),
+            Action::Category(index) => put!(out, "/category/{}", CATEGORIES[usize::from(*index)].name),
+            Action::Search(_) => out.push_str("/search"),
+            Action::View(product) | Action::AddToCart(product, _) => put!(out, "/product/{}", product.id()),
+            Action::Cart { .. } => out.push_str("/cart"),
+            Action::Purchase { .. } => out.push_str("/checkout"),
+        }
     }
 
     /// For feeding a server in its own process; says the same as the JSON.
@@ -151,7 +163,7 @@ impl GeneratedEvent {
             session_id: self.session_id().into(),
             client_id: self.client_id().into(),
             event_type: self.event_type().into(),
-            page: self.page(),
+            page: self.page().into(),
             item: self.item().map_or(Cow::Borrowed(""), |item| item.to_string().into()),
             transaction_id: Cow::Borrowed(""),
             event_id: self.event_id().into(),
@@ -162,50 +174,40 @@ impl GeneratedEvent {
         }
     }
 
-    fn desireline_json(&self, out: &mut Vec<u8>) {
-        let mut text = format!("{{\"event_id\":\"{}\",\"source_id\":{},", self.event_id(), self.source);
-        self.clickstream_fields(&mut text);
+    fn write_desireline(&self, out: &mut String) {
+        put!(out, "{{\"event_id\":\"g{:08x}-{}\",\"source_id\":{},", self.stream, self.number, self.source);
+        self.write_clickstream(out);
         if let Some(item) = self.item() {
-            write!(text, ",\"item_id\":\"{item}\"").expect("writing to a string never fails");
+            put!(out, ",\"item_id\":\"{item}\"");
         }
         if let Some(value) = self.value() {
-            write!(text, ",\"value\":{value}").expect("writing to a string never fails");
+            put!(out, ",\"value\":{value}");
         }
-        text.push('}');
-        out.extend_from_slice(text.as_bytes());
+        out.push('}');
     }
 
-    fn clickstream_fields(&self, text: &mut String) {
-        write!(
-            text,
-            "\"client_id\":\"{}\",\"session_id\":\"{}\",\"user_id\":\"{}\",\"page\":\"{}\",\"event_type\":\"{}\",\"properties\":{},\
-             \"timestamp\":{}.{:03}",
-            self.client_id(),
-            self.session_id(),
-            self.user,
-            self.page(),
-            self.event_type(),
-            self.properties(),
-            self.time / SECOND,
-            self.time % SECOND / 1_000,
-        )
-        .expect("writing to a string never fails");
+    fn write_clickstream(&self, out: &mut String) {
+        let (stream, visit, user) = (self.stream, self.visit, self.user);
+        put!(out, "\"client_id\":\"web-{user}\",\"session_id\":\"s{stream:08x}-{visit}\",\"user_id\":\"{user}\",\"page\":\"");
+        self.write_page(out);
+        put!(out, "\",\"event_type\":\"{}\",\"properties\":", self.event_type());
+        self.write_properties(out);
+        put!(out, ",\"timestamp\":{}.{:03}", self.time / SECOND, self.time % SECOND / 1_000);
     }
 
-    fn ampelios_fields(&self) -> [String; 5] {
-        let order = if let Action::Purchase { order, .. } = &self.action { order.to_string() } else { String::new() };
-        let item = self.item().map(|item| item.to_string()).unwrap_or_default();
-        [(self.time / 1_000).to_string(), self.user_id(), self.ampelios_word().into(), item, order]
+    fn order(&self) -> Option<u32> {
+        if let Action::Purchase { order, .. } = &self.action { Some(*order) } else { None }
     }
 
-    /// As a producer makes it that reads the CSV: every field is text.
-    fn ampelios_json(&self, out: &mut Vec<u8>) {
-        let [timestamp, visitor, event, item, transaction] = self.ampelios_fields();
-        let text = format!(
-            "{{\"timestamp\":\"{timestamp}\",\"visitorid\":\"{visitor}\",\"event\":\"{event}\",\"itemid\":\"{item}\",\
-             \"transactionid\":\"{transaction}\"}}"
-        );
-        out.extend_from_slice(text.as_bytes());
+    fn write_ampelios(&self, out: &mut String) {
+        put!(out, "{},{},{},", self.time / 1_000, self.user, self.ampelios_word());
+        if let Some(item) = self.item() {
+            put!(out, "{item}");
+        }
+        out.push(',');
+        if let Some(order) = self.order() {
+            put!(out, "{order}");
+        }
     }
 }
 
@@ -226,20 +228,27 @@ impl Arriving for GeneratedEvent {
 impl Generated for GeneratedEvent {
     const CSV_HEADER: &'static str = AMPELIOS_HEADER;
 
-    fn csv(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.ampelios_fields().join(",").as_bytes());
-        out.push(b'\n');
+    fn csv(&self, out: &mut String) {
+        self.write_ampelios(out);
+        out.push('\n');
     }
 
-    fn json(&self, format: Format, out: &mut Vec<u8>) {
+    fn json(&self, format: Format, out: &mut String) {
         match format {
-            Format::Desireline => self.desireline_json(out),
-            Format::Ampelios => self.ampelios_json(out),
+            Format::Desireline => self.write_desireline(out),
             Format::Clickstream => {
-                let mut text = String::from("{");
-                self.clickstream_fields(&mut text);
-                text.push('}');
-                out.extend_from_slice(text.as_bytes());
+                out.push('{');
+                self.write_clickstream(out);
+                out.push('}');
+            }
+            // As a producer makes it that reads the CSV: every field is text.
+            Format::Ampelios => {
+                let mut row = String::new();
+                self.write_ampelios(&mut row);
+                for (index, (name, value)) in AMPELIOS_HEADER.split(',').zip(row.split(',')).enumerate() {
+                    put!(out, "{}\"{name}\":\"{value}\"", if index == 0 { '{' } else { ',' });
+                }
+                out.push('}');
             }
         }
     }

@@ -216,15 +216,7 @@ impl Visits {
         let user = self.zipf.draw(&mut self.random);
         self.visits = self.visits.wrapping_add(1);
         let events = self.random.between(EVENTS.0, EVENTS.1) + persona(self.settings.seed, user).more_events;
-        Visit {
-            next,
-            number: self.visits,
-            user,
-            events_left: events.max(1) as u32,
-            first: true,
-            seen: Vec::new(),
-            cart: Vec::new(),
-        }
+        Visit { next, number: self.visits, user, events_left: events.max(1) as u32, first: true, seen: Vec::new(), cart: Vec::new() }
     }
 
     /// Opens the visits that begin before anything else happens.

@@ -17,7 +17,7 @@ pub struct Http {
     request: Request,
     under_way: JoinSet<Result<Report, GenerateError>>,
     requests_max: usize,
-    body: Vec<u8>,
+    body: String,
     rows: u64,
     report: Report,
 }
@@ -55,14 +55,14 @@ impl Http {
             },
             under_way: JoinSet::new(),
             requests_max: options.requests_max,
-            body: Vec::new(),
+            body: String::new(),
             rows: 0,
             report: Report::default(),
         })
     }
 
     pub fn push<E: Generated>(&mut self, row: &E) {
-        self.body.extend_from_slice(if self.body.is_empty() { b"{\"events\":[" } else { b"," });
+        self.body.push_str(if self.body.is_empty() { "{\"events\":[" } else { "," });
         row.json(Format::Desireline, &mut self.body);
         self.rows += 1;
     }
@@ -76,7 +76,7 @@ impl Http {
             self.settle().await?;
         }
         let mut body = std::mem::take(&mut self.body);
-        body.extend_from_slice(b"]}");
+        body.push_str("]}");
         let rows = std::mem::take(&mut self.rows);
         let request = self.request.clone();
         self.under_way.spawn(async move { request.deliver(Bytes::from(body), rows).await });

@@ -16,7 +16,7 @@ pub struct Kafka {
     producer: FutureProducer,
     topic: String,
     format: Format,
-    messages: Vec<(String, Vec<u8>)>,
+    messages: Vec<(String, String)>,
     report: Report,
 }
 
@@ -37,7 +37,7 @@ impl Kafka {
     }
 
     pub fn push<E: Generated>(&mut self, row: &E) {
-        let mut body = Vec::with_capacity(320);
+        let mut body = String::with_capacity(320);
         row.json(self.format, &mut body);
         self.messages.push((row.key(), body));
     }

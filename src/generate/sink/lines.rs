@@ -1,6 +1,6 @@
 //! Lines of CSV or JSON, to a file or to standard output.
 
-use super::{Format, Generated, GenerateError, Report};
+use super::{Format, GenerateError, Generated, Report};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ pub struct Lines {
     path: String,
     csv: bool,
     format: Format,
-    buffer: Vec<u8>,
+    buffer: String,
     buffered_rows: u64,
     report: Report,
 }
@@ -22,8 +22,8 @@ impl Lines {
 
     pub fn csv(path: &Path, header: &str) -> Result<Self, GenerateError> {
         let mut lines = Self::new(create(path)?, path.display().to_string(), true, Format::Ampelios);
-        lines.buffer.extend_from_slice(header.as_bytes());
-        lines.buffer.push(b'\n');
+        lines.buffer.push_str(header);
+        lines.buffer.push('\n');
         Ok(lines)
     }
 
@@ -32,7 +32,7 @@ impl Lines {
     }
 
     fn new(out: Box<dyn Write + Send>, path: String, csv: bool, format: Format) -> Self {
-        Self { out, path, csv, format, buffer: Vec::new(), buffered_rows: 0, report: Report::default() }
+        Self { out, path, csv, format, buffer: String::new(), buffered_rows: 0, report: Report::default() }
     }
 
     pub fn push<E: Generated>(&mut self, row: &E) {
@@ -40,13 +40,13 @@ impl Lines {
             row.csv(&mut self.buffer);
         } else {
             row.json(self.format, &mut self.buffer);
-            self.buffer.push(b'\n');
+            self.buffer.push('\n');
         }
         self.buffered_rows += 1;
     }
 
     pub fn flush(&mut self) -> Result<bool, GenerateError> {
-        match self.out.write_all(&self.buffer).and_then(|()| self.out.flush()) {
+        match self.out.write_all(self.buffer.as_bytes()).and_then(|()| self.out.flush()) {
             Ok(()) => {
                 self.report.rows += self.buffered_rows;
                 self.report.bytes += self.buffer.len() as u64;
