@@ -6,6 +6,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use desireline_connectors::csv::{CsvOptions, CsvReader};
+use desireline_connectors::formats;
+use desireline_records::validate::Validator;
 use rdkafka::ClientConfig;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -74,6 +77,48 @@ async fn what_cannot_be_written_is_named() {
     assert!(error.to_string().contains("/nowhere/at/all.csv"), "{error}");
     let options = GenerateOptions { late: 2.0, ..to_file(Kind::Clickstream, path, 10) };
     assert_eq!(run(options, |_| ()).await.expect_err("late").code(), "option");
+}
+
+/// Every form of a click is read by the server's own parsers as the same event.
+#[tokio::test]
+async fn the_servers_parsers_read_every_form() {
+    let events: Vec<GeneratedEvent> = Shop::new(24, 100, START_DEFAULT).take(2_000).collect();
+    for event in &events {
+        for (format, parsed_as) in [
+            (Format::Desireline, formats::Format::Desireline),
+            (Format::Clickstream, formats::Format::Clickstream),
+            (Format::Ampelios, formats::Format::Ampelios),
+        ] {
+            let mut text = String::new();
+            event.json(format, &mut text);
+            let raw = formats::parse(parsed_as, 0, text.as_bytes()).expect("the format's own parser");
+            let expected = event.to_raw();
+            assert_eq!((raw.time, &raw.user), (expected.time, &expected.user), "{format}");
+            match format {
+                Format::Desireline => assert_eq!(raw, expected),
+                Format::Clickstream => {
+                    assert_eq!((&raw.page, &raw.event_type, &raw.properties), (&expected.page, &expected.event_type, &expected.properties));
+                }
+                Format::Ampelios => assert_eq!((&raw.item, raw.event_type.as_ref()), (&expected.item, event.ampelios_word())),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_servers_csv_reader_takes_both_shapes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shape in [Shape::Shop, Shape::RetailRocket] {
+        let path = folder.path().join(format!("{shape}.csv"));
+        run(GenerateOptions { shape, ..to_file(Kind::Clickstream, &path, 20_000) }, |_| ()).await.expect("a run");
+        let mut reader = CsvReader::open(&path, CsvOptions::new(1, formats::Format::Ampelios)).expect("a readable file");
+        let (mut events, mut refused) = (0, 0);
+        while let Some(chunk) = reader.next_chunk(&Validator::default(), now_micros()).expect("rows") {
+            events += chunk.progress.events.len();
+            refused += chunk.progress.dead_letters.len();
+        }
+        assert_eq!((events, refused), (20_000, 0), "{shape}");
+    }
 }
 
 /// What the small server has seen and what it answers.
