@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Checks that an object store's conditional creates are atomic, which fencing depends on.
 
     python3 s3_check.py ENDPOINT BUCKET [ROUNDS]
