@@ -1,2 +1,6 @@
 pub mod csv;
 pub mod formats;
+pub mod kafka;
+pub mod cold;
+pub mod log;
+pub mod store;

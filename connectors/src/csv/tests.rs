@@ -1,5 +1,5 @@
 use super::*;
-use desireline_records::{DeadLetterKind, Fixed4, Movement};
+use desireline_records::{DeadLetterKind, EventId, Fixed4, Movement};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;

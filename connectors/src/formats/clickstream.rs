@@ -19,7 +19,7 @@
 
 use super::scalar::{self, object};
 use super::{Malformed, NO_SOURCE};
-use desireline_records::{Fixed4, RawEvent};
+use desireline_records::RawEvent;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -155,6 +155,7 @@ pub(crate) fn from_properties(raw: &mut RawEvent<'_>) -> Result<(), Malformed> {
 mod tests {
     use super::super::{Format, parse};
     use super::*;
+    use desireline_records::Fixed4;
 
     fn read(payload: &str) -> RawEvent<'_> {
         parse(Format::Clickstream, 1, payload.as_bytes()).expect(payload)
