@@ -13,6 +13,7 @@ pub mod generate;
 pub mod ingest;
 pub mod limits;
 pub mod lock;
+pub mod log;
 pub mod logging;
 pub mod progress;
 pub mod serve;
@@ -57,6 +58,8 @@ pub enum Command {
     Generate(generate::GenerateArgs),
     /// Load a CSV file
     Ingest(ingest::IngestArgs),
+    /// Look into the log: list, verify or print it
+    Log(log::LogArgs),
     /// Check the configuration and report every mistake
     Check(check::CheckArgs),
     /// Make access tokens
@@ -106,6 +109,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Ingest(args) => ingest::run(&args),
+        Command::Log(args) => log::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Version => {

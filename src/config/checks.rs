@@ -7,7 +7,7 @@ use super::values::{SourceKind, micros};
 use super::{Config, mapping};
 use crate::http::config::AccessToken;
 use desireline_records::Horizon;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 struct Checker<'a> {
     settled: &'a Settled,
@@ -179,8 +179,12 @@ fn kafka(source: &Source, path: &impl Fn(&str) -> String, checker: &mut Checker<
     if source.dead_letter_topic.as_ref().is_some_and(|topic| source.topics.contains(topic)) {
         checker.refuse(&path("dead_letter_topic"), "must not be a topic that the source reads", None);
     }
-    let reserved = ["enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "group.id", "bootstrap.servers"];
-    for name in source.properties.0.keys().filter(|name| reserved.contains(&name.as_str())) {
-        checker.refuse(&path("properties"), format!("`{name}` is decided by the server"), None);
+    let judged = mapping::kafka_source(source).into_iter().flat_map(|topic| topic.mistakes());
+    let told: BTreeSet<String> = judged.filter(|text| text.starts_with("properties")).collect();
+    for text in told {
+        // librdkafka repeats the value, which may be a secret.
+        let values = source.properties.0.values().filter(|value| value.len() >= 4);
+        let text = values.fold(text, |text, value| text.replace(value.as_str(), "(hidden)"));
+        checker.refuse(&path("properties"), text.trim_start_matches("properties").trim_start_matches(':').trim_start(), None);
     }
 }

@@ -8,6 +8,7 @@ use crate::runs::RunsConfig;
 use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, SealingConfig, ServiceConfig};
 use crate::trigger::TriggerConfig;
 use desireline_connectors::formats::Format;
+use desireline_connectors::kafka::KafkaConfig;
 use desireline_records::words::Words;
 use desireline_records::{SourceId, SourceSettings, UserIdType};
 use std::path::PathBuf;
@@ -163,4 +164,24 @@ pub fn trigger(config: &Config) -> TriggerConfig {
         new_source: Some(source_defaults(config, 0)),
         ..TriggerConfig::default()
     }
+}
+
+/// What is read from Kafka: one reader for each topic of each source.
+pub fn kafka(config: &Config) -> Vec<KafkaConfig> {
+    config.source.iter().flat_map(kafka_source).collect()
+}
+
+pub fn kafka_source(source: &Source) -> Vec<KafkaConfig> {
+    let topic = |topic: &String| KafkaConfig {
+        group_id: Some(source.group_id.clone()),
+        start: source.start,
+        batch_rows_max: source.batch_rows_max,
+        batch_bytes_max: source.batch_max.bytes(),
+        batch_age_max: source.batch_age_max,
+        refresh_every: source.refresh_every,
+        properties: source.properties.0.clone(),
+        dead_letter_topic: source.dead_letter_topic.clone(),
+        ..KafkaConfig::new(source.brokers.join(","), topic, source.source_id, source.format)
+    };
+    source.topics.iter().map(topic).collect()
 }

@@ -3,8 +3,9 @@
 //! `config/desireline.toml` and `docs/configuration.md` are written from these declarations, and a test compares them.
 
 use super::reader::settings;
-use super::values::{AccessScope, Level, LogFormat, Options, Size, SourceKind, StartAt, ValidationStatus};
+use super::values::{AccessScope, Level, LogFormat, Options, Size, SourceKind, ValidationStatus};
 use desireline_connectors::formats::Format;
+use desireline_connectors::kafka::Start;
 use desireline_records::{Horizon, SessionRule, UserIdType};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -113,7 +114,7 @@ settings! {
         /// Small segments are merged when there are at least this many …
         compaction_segments_min: usize = default "64" in "2"..="100000";
         /// … into parts of at most this size.
-        compaction_part_max: Size = default "256MiB" in "1MiB"..="16GiB";
+        compaction_part_max: Size = default "32MiB" in "1MiB"..="16GiB";
     }
 
     /// What is accepted, from whatever input.
@@ -170,14 +171,18 @@ settings! {
         /// Kafka: the group to which offsets are committed for the usual lag tools. Progress itself lives in the log.
         group_id: String = default "desireline";
         /// Kafka: where a partition that was never read begins.
-        start: StartAt = default "earliest";
+        start: Start = default "earliest";
         /// Kafka: a topic that also receives what could not be read.
         dead_letter_topic: Option<String> = unset "shop.dead";
-        /// Kafka: most rows handed on at once.
-        batch_rows_max: usize = default "10000" in "1"..="1000000";
-        /// Kafka: rows wait at most this long for others.
-        batch_age_max: Duration = default "50ms" in "0ms"..="1m";
-        /// Kafka: further options of librdkafka, such as `{ "security.protocol" = "ssl" }`. Never printed. In the environment `_`
+        /// Kafka: rows are handed on when there are this many …
+        batch_rows_max: usize = default "16384" in "1"..="1000000";
+        /// … or this many bytes of payload …
+        batch_max: Size = default "16MiB" in "1KiB"..="1GiB";
+        /// … or when the first one has waited this long.
+        batch_age_max: Duration = default "5ms" in "0ms"..="1m";
+        /// Kafka: how often partitions, their bounds and the lag are looked at.
+        refresh_every: Duration = default "5s" in "100ms"..="1h";
+        /// Kafka: further options of librdkafka, such as `{ "client.id" = "desireline" }`. Never printed. In the environment `_`
         /// stands for `.`: `DESIRELINE__SOURCE__0__PROPERTIES__SASL_PASSWORD`.
         properties: Options = default "";
         /// As in `[sources]`.

@@ -151,7 +151,7 @@ fn contradictions_are_mistakes() {
         (format!("{source}{kafka}topics = [\"a\", \"a\"]\n"), "source[0].topics"),
         (format!("{source}{kafka}topics = [\"a b\"]\n"), "source[0].topics"),
         (format!("{source}{kafka}topics = [\"a\"]\ndead_letter_topic = \"a\"\n"), "source[0].dead_letter_topic"),
-        (format!("{source}{kafka}topics = [\"a\"]\nproperties = {{ \"group.id\" = \"x\" }}\n"), "source[0].properties"),
+        (format!("{source}{kafka}topics = [\"a\"]\nproperties = {{ \"enable.auto.commit\" = \"true\" }}\n"), "source[0].properties"),
         (format!("{source}horizon = \"2h\"\n"), "source[0].horizon"),
         (format!("{source}horizon = \"2h\"\nlateness = \"3h\"\n"), "source[0].lateness"),
         ("source = 5\n".to_owned(), "source"),
@@ -224,8 +224,46 @@ fn the_defaults_are_those_of_the_parts() {
     let validator = desireline_records::validate::Validator::default();
     assert_eq!(mapping::service(&config).max_future, validator.max_future);
     assert_eq!(mapping::runs(&config), crate::runs::RunsConfig::default());
+    let compaction = desireline_connectors::log::CompactionLimits::default();
+    let ours = mapping::service(&config).compaction;
+    assert_eq!((ours.segments_min, ours.part_bytes_max), (compaction.segments_min, compaction.part_bytes_max));
+    let trigger = crate::trigger::TriggerConfig::default();
+    let ours = mapping::trigger(&config);
+    assert_eq!((ours.chunk_rows, ours.rows_max), (trigger.chunk_rows, trigger.rows_max));
     let parts = crate::http::config::HttpConfig::default();
     assert_eq!(format!("{:?}", mapping::http(&config)), format!("{parts:?}"));
+}
+
+#[test]
+fn each_topic_of_a_source_is_read() {
+    let file = "\
+[[source]]
+name = \"s\"
+source_id = 3
+kind = \"kafka\"
+brokers = [\"a:9092\", \"b:9092\"]
+topics = [\"x\", \"y\"]
+start = \"latest\"
+properties = { \"client.id\" = \"d\" }
+";
+    let topics = mapping::kafka(&load_from(file, &[], &[]).expect("valid"));
+    assert_eq!(topics.iter().map(|topic| topic.topic.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+    let defaults = desireline_connectors::kafka::KafkaConfig::new("a:9092,b:9092", "x", 3, topics[0].format);
+    let ours = &topics[0];
+    assert_eq!((ours.source, ours.brokers.as_str()), (3, "a:9092,b:9092"));
+    assert_eq!(ours.start, desireline_connectors::kafka::Start::Latest);
+    assert_eq!((ours.batch_rows_max, ours.batch_bytes_max), (defaults.batch_rows_max, defaults.batch_bytes_max));
+    assert_eq!((ours.batch_age_max, ours.refresh_every), (defaults.batch_age_max, defaults.refresh_every));
+    assert_eq!(ours.properties["client.id"], "d");
+}
+
+#[test]
+fn a_property_that_kafka_does_not_know_is_a_mistake_that_hides_its_value() {
+    let file = "[[source]]\nname = \"s\"\nsource_id = 1\nkind = \"kafka\"\nbrokers = [\"b:9092\"]\ntopics = [\"t\"]\n";
+    let found = mistakes(&format!("{file}properties = {{ \"sasl.pasword\" = \"hunter2\" }}\n"), &[]);
+    let text = ConfigError { mistakes: found.clone() }.to_string();
+    assert!(find(&found, "source[0].properties").detail.contains("sasl.pasword"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::tree::{Kind, Node};
 use desireline_connectors::formats::Format;
+use desireline_connectors::kafka::Start;
 use desireline_records::{Horizon, Micros, SessionRule, UserIdType};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -263,12 +264,6 @@ pub enum SourceKind {
     Kafka,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    Earliest,
-    Latest,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccessScope {
     Ingest,
@@ -283,7 +278,7 @@ words!(LogFormat, true, "text" => Self::Text, "json" => Self::Json);
 words!(Level, true, "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug, "trace" => Self::Trace);
 words!(SourceKind, true, "push" => Self::Push, "kafka" => Self::Kafka);
 words!(Format, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clickstream, "desireline" => Self::Desireline);
-words!(StartAt, true, "earliest" => Self::Earliest, "latest" => Self::Latest);
+words!(Start, true, "earliest" => Self::Earliest, "latest" => Self::Latest);
 words!(AccessScope, true, "ingest" => Self::Ingest, "read" => Self::Read, "admin" => Self::Admin);
 
 impl Level {

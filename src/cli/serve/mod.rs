@@ -6,6 +6,7 @@
 //! where they are, the log is closed. A second signal ends the process at once, which is as safe as a crash.
 
 mod demo;
+mod kafka;
 
 use super::failure::{Exit, Failure};
 use super::stack::Stack;
@@ -92,6 +93,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     let mut feeds = JoinSet::new();
     if restored.is_ok() && !stop.is_cancelled() {
         tracing::info!(as_of = *stack.service.as_of().borrow(), "ready");
+        kafka::spawn(config, &stack.service, &mut feeds, &stop);
         if demo {
             feeds.spawn(demo::run(config.demo.clone(), stack.service.clone(), stop.clone()));
         }
