@@ -1,0 +1,2 @@
+/// Where cold parts lie.
+pub const FOLDER: &str = "cold";

@@ -1,0 +1,126 @@
+//! Erasure, carried out: which objects hold rows of the users, and what becomes of each row.
+
+use super::columns::{EventColumns, LetterColumns};
+use super::error::LogError;
+use super::manifest::Snapshot;
+use super::object::{Object, SectionKind};
+use super::offload;
+use super::scan::{Piece, Shared, pieces};
+use desireline_records::{Control, EraseUser, LogicalTime, Purged, SourceId};
+use ecow::EcoString;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A user whose rows up to `until` leave the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PurgeUser {
+    pub source: SourceId,
+    pub user: EcoString,
+    /// Inclusive: the logical time of the erase record.
+    pub until: LogicalTime,
+    /// What the rows had been counted as; kept in the (last) erase record of the user.
+    pub purged: Purged,
+}
+
+#[derive(Clone, Debug)]
+struct Target {
+    until: LogicalTime,
+    purged: Purged,
+    /// The time of the last erase record of this user; it takes the counts.
+    erased_at: LogicalTime,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Purge {
+    users: HashMap<SourceId, HashMap<EcoString, Target>>,
+}
+
+impl Purge {
+    pub fn of(users: &[PurgeUser]) -> Self {
+        let mut purge = Self::default();
+        for PurgeUser { source, user, until, purged } in users.iter().filter(|user| !user.user.is_empty()) {
+            let target = Target { until: *until, purged: *purged, erased_at: 0 };
+            purge.users.entry(*source).or_default().insert(user.clone(), target);
+        }
+        purge
+    }
+
+    fn target(&self, source: SourceId, user: &str, time: LogicalTime) -> Option<&Target> {
+        self.users.get(&source)?.get(user).filter(|target| time <= target.until)
+    }
+
+    /// Whether a row goes.
+    pub fn hits(&self, source: SourceId, user: &str, time: LogicalTime) -> bool {
+        self.target(source, user, time).is_some()
+    }
+
+    /// Blanks an erase record of one of the users.
+    pub fn rewrite(&self, erase: &mut EraseUser, time: LogicalTime) {
+        let Some(target) = self.target(erase.source, &erase.user, time) else { return };
+        let counted = if time == target.erased_at { target.purged } else { Purged::default() };
+        erase.user = EcoString::new();
+        erase.sealed_minutes = Vec::new();
+        erase.sealed_sessions = Vec::new();
+        erase.purged = Some(counted);
+    }
+
+    /// Whether the object holds anything of the users; notes their erase records.
+    fn touches(&mut self, object: &Object) -> Result<bool, LogError> {
+        let mut touched = false;
+        let times = |count: fn(&super::object::Frame) -> u32| {
+            object.header.frames.iter().flat_map(move |frame| std::iter::repeat_n(frame.time, count(frame) as usize))
+        };
+        let mut event_times = times(|frame| frame.events);
+        for section in object.sections(SectionKind::Events) {
+            let columns: EventColumns = object.events(section)?;
+            for (row, time) in (0..columns.len()).zip(event_times.by_ref()) {
+                touched |= self.hits(columns.source(row), columns.user.get(row), time);
+            }
+        }
+        let mut letter_times = times(|frame| frame.dead_letters);
+        for section in object.sections(SectionKind::DeadLetters) {
+            let columns: LetterColumns = object.letters(section)?;
+            for (row, time) in (0..columns.len()).zip(letter_times.by_ref()) {
+                touched |= self.hits(columns.source(row), columns.user.get(row), time);
+            }
+        }
+        for (control, time) in object.controls()?.iter().zip(times(|frame| frame.controls)) {
+            if let Control::Erase(erase) = control
+                && self.hits(erase.source, &erase.user, time)
+            {
+                touched = true;
+                if let Some(target) = self.users.get_mut(&erase.source).and_then(|users| users.get_mut(&erase.user)) {
+                    target.erased_at = time;
+                }
+            }
+        }
+        Ok(touched)
+    }
+}
+
+/// The first numbers of all objects that hold something of the users, ascending.
+pub async fn find(shared: &Arc<Shared>, snapshot: &Snapshot, users: &[PurgeUser]) -> Result<(Purge, Vec<u64>), LogError> {
+    let mut purge = Purge::of(users);
+    let last = users.iter().map(|user| user.until).max().unwrap_or(0);
+    let mut affected = Vec::new();
+    for piece in pieces(snapshot) {
+        let object = match &piece {
+            Piece::Part(info) if info.time_first > last => break,
+            Piece::Part(info) => shared.part(info).await?,
+            Piece::Segment(seq) => shared.segment(*seq).await?,
+        };
+        if object.header.time_first > last {
+            break;
+        }
+        let touched;
+        (purge, touched) = offload(object.len(), move || {
+            let touched = purge.touches(&object)?;
+            Ok((purge, touched))
+        })
+        .await?;
+        if touched {
+            affected.push(piece.seq_first());
+        }
+    }
+    Ok((purge, affected))
+}
