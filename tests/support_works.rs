@@ -60,9 +60,8 @@ fn fixed_answers(answer: &'static str) -> String {
 
 #[test]
 fn the_http_helper_gives_status_headers_and_body_and_says_when_nobody_answers() {
-    let http = Http::new(fixed_answers(
-        "HTTP/1.1 418 I'm a teapot\r\nX-As-Of: 7\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{\"a\":[1]}",
-    ));
+    let http =
+        Http::new(fixed_answers("HTTP/1.1 418 I'm a teapot\r\nX-As-Of: 7\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{\"a\":[1]}"));
     let reply = http.get("/anything");
     assert_eq!((reply.status, reply.header("x-as-of"), reply.header("absent")), (418, "7", ""));
     assert_eq!(reply.json()["a"][0], 1);

@@ -67,7 +67,7 @@ start_time() {
 
 pid_of() {
     local pid started
-    read -r pid started <"$STATE/$1/pid" 2>/dev/null || return 1
+    read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
     [ "$(start_time "$pid" || true)" = "$started" ] || return 1
     echo "$pid"
 }

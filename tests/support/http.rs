@@ -30,11 +30,7 @@ impl Http {
             base: base.into(),
             token: None,
             client: client.expect("the client's settings are valid"),
-            runtime: tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .expect("a runtime can be built"),
+            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be built"),
         }
     }
 
