@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::browser::{Browser, Look};
 use support::http::Http;
 use support::kafka::{Kafka, Outgoing};
-use support::server::free_port;
+use support::server::{Server, free_port};
 use support::wait::{eventually, eventually_true};
 use support::{services, wait};
 
@@ -39,8 +39,8 @@ fn ports_are_free_distinct_and_below_the_ephemeral_range() {
 
 /// A server that gives one fixed answer to every request, for as long as the test runs.
 fn fixed_answers(answer: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("a listener has an address");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -135,6 +135,35 @@ fn the_browser_runs_scripts_takes_pictures_and_reports_errors_and_foreign_reques
     let png = std::fs::read(&file).unwrap();
     // Width and height stand big-endian at bytes 16 to 23 of a PNG.
     assert_eq!(png[16..24], [0, 0, 390_u32.to_be_bytes()[2], 390_u32.to_be_bytes()[3], 0, 0, 3, 76], "390 by 844");
+}
+
+#[test]
+fn a_server_starts_crashes_comes_back_on_its_port_and_stops_politely() {
+    let mut server = Server::new().start();
+    let (first, port) = (server.pid(), server.port());
+    assert_eq!(server.http.get("/ready").status, 200);
+    assert!(server.resident_bytes() > 1024 * 1024, "{}", server.resident_bytes());
+    assert!(server.cpu_seconds() >= 0.0);
+
+    server.crash();
+    assert_ne!(server.pid(), first);
+    assert_eq!((server.port(), server.http.get("/ready").status), (port, 200));
+
+    let status = server.stop();
+    assert!(status.success(), "SIGTERM ends the server with {status}:\n{}", server.logs());
+    assert!(server.http.try_send(reqwest::Method::GET, "/ready", &[], Vec::new()).is_err());
+    assert!(!server.logs().is_empty());
+}
+
+#[test]
+fn a_server_that_cannot_start_is_reported_at_once() {
+    let begin = std::time::Instant::now();
+    let failure = std::panic::catch_unwind(|| {
+        Server::new().config("[no_such_section]\nkey = 1\n").start();
+    });
+    let text = *failure.unwrap_err().downcast::<String>().unwrap();
+    assert!(text.contains("ended before it was ready"), "{text}");
+    assert!(begin.elapsed() < wait::DEADLINE, "the end of the process is noticed, not the deadline awaited");
 }
 
 #[test]

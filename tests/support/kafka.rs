@@ -1,7 +1,7 @@
 //! Topics of a real Kafka: made under unique names, filled, cut short, deleted.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -20,7 +20,7 @@ use super::wait::{DEADLINE, eventually};
 pub struct Kafka {
     brokers: String,
     admin: AdminClient<DefaultClientContext>,
-    producer: BaseProducer<Deliveries>,
+    producer: Mutex<BaseProducer<Deliveries>>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -95,8 +95,7 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &brokers);
         let admin = config.create().expect("an admin client can be made");
-        config.set("linger.ms", "5").set("message.timeout.ms", "60000").set("enable.idempotence", "true");
-        let producer = config.create_with_context(Deliveries::default()).expect("a producer can be made");
+        let producer = Mutex::new(producer(&brokers));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Kafka { brokers, admin, producer, runtime: runtime.expect("a runtime can be built") }
     }
@@ -134,7 +133,7 @@ impl Kafka {
         self.wait_leaders(name, partitions);
     }
 
-    /// Delete a topic; returns when the broker no longer knows it.
+    /// Delete a topic; returns when the broker no longer knows it, and the producer has forgotten it.
     #[track_caller]
     pub fn delete_topic(&self, name: &str) {
         let deleted = self.runtime.block_on(self.admin.delete_topics(&[name], &options())).expect("the broker answers");
@@ -147,6 +146,8 @@ impl Kafka {
             let present = metadata.topics().iter().any(|topic| topic.name() == name && topic.error().is_none());
             if present { Err("still there".to_owned()) } else { Ok(()) }
         });
+        // A producer remembers the number of partitions for a while, and would choose one that a smaller successor does not have.
+        *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = producer(&self.brokers);
     }
 
     /// Raise the number of partitions.
@@ -178,28 +179,29 @@ impl Kafka {
     /// Send messages; returns their number when the broker has taken all of them.
     #[track_caller]
     pub fn send(&self, topic: &str, messages: impl IntoIterator<Item = Outgoing>) -> u64 {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = 0;
         for message in messages {
             let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(&message.payload);
             record.key = message.key.as_deref();
             record.partition = message.partition;
             record.timestamp = message.timestamp_ms;
-            while let Err((error, refused)) = self.producer.send(record) {
+            while let Err((error, refused)) = producer.send(record) {
                 assert_eq!(
                     error.rdkafka_error_code(),
                     Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
                     "the producer refused a message: {error}"
                 );
-                self.producer.poll(Duration::from_millis(50));
+                producer.poll(Duration::from_millis(50));
                 record = refused;
             }
             count += 1;
             if count % 1_000 == 0 {
-                self.producer.poll(Duration::ZERO);
+                producer.poll(Duration::ZERO);
             }
         }
-        self.producer.flush(Duration::from_secs(60)).expect("the broker takes everything within a minute");
-        if let Some(error) = self.producer.context().failure.lock().unwrap().take() {
+        producer.flush(Duration::from_secs(60)).expect("the broker takes everything within a minute");
+        if let Some(error) = producer.context().failure.lock().unwrap().take() {
             panic!("a message was not delivered: {error}");
         }
         count
@@ -258,6 +260,13 @@ impl Kafka {
             });
         }
     }
+}
+
+fn producer(brokers: &str) -> BaseProducer<Deliveries> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
+    config.set("linger.ms", "5").set("message.timeout.ms", "60000");
+    config.create_with_context(Deliveries::default()).expect("a producer can be made")
 }
 
 #[track_caller]
