@@ -36,7 +36,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use target::LoadTarget;
+pub use target::{LoadTarget, SourceCounts};
 
 use crate::runs::{Job, LogLevel, NewRun, RetryPolicy, RunContext, RunError, RunId, Runs, RunsError, StepPolicy};
 use crate::service::{ServiceError, SourceCounters};
@@ -297,7 +297,7 @@ impl<'a> Load<'a> {
         let mut controls = Vec::new();
         if self.request.format == Format::Ampelios
             && let Some(settings) = &self.config.new_source
-            && self.target.source_status(source).await?.is_none()
+            && self.target.source_counts(source).await?.is_none()
         {
             controls.push(Control::Settings(SourceSettings { source, user_id_type: UserIdType::Int, ..settings.clone() }));
         }
@@ -343,7 +343,7 @@ impl<'a> Load<'a> {
     }
 
     async fn counters(&self) -> Result<SourceCounters, RunError> {
-        Ok(self.target.source_status(self.request.source_id).await?.map(|status| status.counters).unwrap_or_default())
+        Ok(self.target.source_counts(self.request.source_id).await?.map(|known| known.counters).unwrap_or_default())
     }
 
     async fn saved(&self, before: Counts, rows: u64) -> Result<Saved, RunError> {
@@ -377,7 +377,7 @@ impl<'a> Load<'a> {
     }
 
     async fn users(&self) -> Result<u64, RunError> {
-        Ok(self.target.source_status(self.request.source_id).await?.map_or(0, |status| status.users))
+        Ok(self.target.source_counts(self.request.source_id).await?.map_or(0, |known| known.users))
     }
 
     async fn cluster_journeys(&self) -> Result<StepResult, RunError> {

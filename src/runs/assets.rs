@@ -1,9 +1,11 @@
 //! The views as assets. A view is always current, so its last materialization is the time at which it answers now.
 
-use crate::service::Status;
+use crate::service::{SourceStatus, Status};
 use desireline_records::time::format_rfc3339;
-use desireline_records::{LogicalTime, Micros};
+use desireline_records::{LogicalTime, Micros, SourceId};
 use serde::Serialize;
+
+const VIEWS: [&str; 5] = ["events", "sessions", "journeys", "clusters", "minutes"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Asset {
@@ -16,26 +18,21 @@ pub struct Asset {
 
 /// The views of this release, for every source that the service knows: five each, in the order in which data flows.
 pub fn assets(status: &Status) -> Vec<Asset> {
-    let at = rfc3339(status.as_of);
-    let views = status.sources.iter().flat_map(|source| {
+    let filled = |source: &SourceStatus| {
         let applied = source.counters.applied > 0;
         let sessions = source.open_sessions + source.sealed_sessions > 0;
-        [
-            ("events", applied),
-            ("sessions", sessions),
-            ("journeys", source.users > 0),
-            ("clusters", source.model_version > 0),
-            ("minutes", applied),
-        ]
-        .map(|(view, filled)| (source.source_id, view, filled))
-    });
-    views
-        .map(|(source, view, is_materialized)| Asset {
-            asset_key: format!("{source}/{view}"),
-            last_materialization: is_materialized.then(|| at.clone()),
-            is_materialized,
-        })
-        .collect()
+        [applied, sessions, source.users > 0, source.model_version > 0, applied]
+    };
+    status.sources.iter().flat_map(|source| assets_of(source.source_id, filled(source), status.as_of)).collect()
+}
+
+/// `filled`: which of the views have rows.
+pub(super) fn assets_of(source: SourceId, filled: [bool; 5], as_of: LogicalTime) -> impl Iterator<Item = Asset> {
+    VIEWS.into_iter().zip(filled).map(move |(view, is_materialized)| Asset {
+        asset_key: format!("{source}/{view}"),
+        last_materialization: is_materialized.then(|| rfc3339(as_of)),
+        is_materialized,
+    })
 }
 
 fn rfc3339(time_ms: LogicalTime) -> String {

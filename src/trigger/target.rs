@@ -1,11 +1,18 @@
 //! What a load needs of the service, and nothing more of it.
 
-use crate::service::{Service, ServiceError, SourceStatus, TrainReport};
+use crate::service::{Service, ServiceError, SourceCounters, TrainReport};
 use async_trait::async_trait;
 use desireline_records::validate::Validator;
 use desireline_records::{Progress, SourceId, Token};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is known of a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceCounts {
+    pub counters: SourceCounters,
+    pub users: u64,
+}
 
 /// Where rows go.
 #[async_trait]
@@ -22,7 +29,7 @@ pub trait LoadTarget: Send + Sync + 'static {
     fn validator(&self) -> Arc<Validator>;
 
     /// As it is answered now; absent when nothing is known of the source.
-    async fn source_status(&self, source: SourceId) -> Result<Option<SourceStatus>, ServiceError>;
+    async fn source_counts(&self, source: SourceId) -> Result<Option<SourceCounts>, ServiceError>;
 
     /// Fits the clusters of the source, and answers once their assignment is visible.
     async fn train(&self, source: SourceId, passes: u32) -> Result<TrainReport, ServiceError>;
@@ -46,9 +53,10 @@ impl LoadTarget for Service {
         Service::validator(self)
     }
 
-    async fn source_status(&self, source: SourceId) -> Result<Option<SourceStatus>, ServiceError> {
+    async fn source_counts(&self, source: SourceId) -> Result<Option<SourceCounts>, ServiceError> {
         let status = self.status().await?;
-        Ok(status.sources.into_iter().find(|known| known.source_id == source))
+        let known = status.sources.into_iter().find(|known| known.source_id == source);
+        Ok(known.map(|known| SourceCounts { counters: known.counters, users: known.users }))
     }
 
     async fn train(&self, source: SourceId, passes: u32) -> Result<TrainReport, ServiceError> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::runs::{RunRecord, RunStatus, RunStore, RunsConfig};
-use crate::service::{PartitionStatus, SourceStatus, TrainReport};
+use crate::service::TrainReport;
 use desireline_records::EventId;
 use desireline_records::validate::Validator;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -152,22 +152,11 @@ impl LoadTarget for Fake {
         Arc::new(Validator::default())
     }
 
-    async fn source_status(&self, source_id: SourceId) -> Result<Option<SourceStatus>, ServiceError> {
+    async fn source_counts(&self, source_id: SourceId) -> Result<Option<SourceCounts>, ServiceError> {
         let sources = self.sources.lock().expect("no panic");
-        Ok(sources.get(&source_id).map(|source| SourceStatus {
-            source_id,
-            name: String::new(),
+        Ok(sources.get(&source_id).map(|source| SourceCounts {
             counters: source.counters,
-            balanced: source.counters.balanced(),
-            watermark: None,
-            partitions: Vec::<PartitionStatus>::new(),
             users: source.ids.iter().map(|(user, _)| user).collect::<BTreeSet<_>>().len() as u64,
-            open_sessions: 0,
-            open_events: source.counters.applied,
-            sealed_sessions: 0,
-            sealed_before: None,
-            model_version: source.model_version,
-            cold_parts: Vec::new(),
         }))
     }
 

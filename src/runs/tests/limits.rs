@@ -81,6 +81,63 @@ async fn only_the_newest_lines_and_runs_are_kept() {
 }
 
 #[tokio::test]
+async fn a_finished_run_that_others_wait_for_is_not_forgotten() {
+    let world = World::new(RunsConfig { finished_max: 1, ..config() });
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    world.job("gated", move |_, _| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.expect("open").forget();
+            Ok(Value::Null)
+        }
+    });
+    world.job("quick", |_, _| async { Ok(Value::Null) });
+    let first = world.submit("quick").await;
+    world.finished(&first).await;
+    let gated = world.submit("gated").await;
+    let after_both = world.submit_with(NewRun { depends_on: vec![first.clone(), gated.clone()], ..named("quick", None) }).await;
+    for _ in 0..4 {
+        let quick = world.submit("quick").await;
+        world.finished(&quick).await;
+        until("it is recorded", || world.store.status(&quick).as_deref() == Some("SUCCESS")).await;
+    }
+    until("others are forgotten", || world.runs.list(99, Some(RunStatus::Success)).len() <= 3).await;
+    assert_eq!(world.status(&first), RunStatus::Success);
+    go.add_permits(1);
+    assert_eq!(world.finished(&after_both).await.status, RunStatus::Success);
+}
+
+#[tokio::test]
+async fn what_an_earlier_attempt_says_is_dropped() {
+    let world = World::new(config());
+    let leaked: Arc<Mutex<Option<RunContext>>> = Arc::default();
+    let leak = Arc::clone(&leaked);
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    world.job("leaky", move |ctx, _| {
+        let (leak, gate) = (Arc::clone(&leak), Arc::clone(&gate));
+        async move {
+            if ctx.attempt() == 1 {
+                *leak.lock().expect("no panic") = Some(ctx);
+                return Err(RunError::external("net", "down"));
+            }
+            ctx.progress(2, 2, "rows");
+            gate.acquire().await.expect("open").forget();
+            Ok(Value::Null)
+        }
+    });
+    let id = world.submit_with(NewRun { retries: soon(1), ..named("leaky", None) }).await;
+    until("the second attempt works", || world.runs.get(&id).expect("known").progress.is_some()).await;
+    let old = leaked.lock().expect("no panic").take().expect("the first attempt's");
+    old.progress(1, 2, "rows");
+    assert_eq!(old.checkpoint(json!("stale")).await, Err(RunError::stopped()));
+    go.add_permits(1);
+    let record = world.finished(&id).await;
+    assert_eq!((record.progress.map(|progress| progress.done), record.checkpoint), (Some(2), None));
+}
+
+#[tokio::test]
 async fn a_run_that_cannot_be_recorded_is_not_taken() {
     let world = World::new(config());
     world.job("good", |_, _| async { Ok(Value::Null) });
@@ -135,40 +192,7 @@ async fn a_cancel_that_is_not_durable_is_not_confirmed() {
 
 #[test]
 fn views_are_assets_of_each_source() {
-    let source = crate::service::SourceStatus {
-        source_id: 3,
-        name: "shop".to_owned(),
-        counters: crate::service::SourceCounters { applied: 5, ..Default::default() },
-        balanced: true,
-        watermark: None,
-        partitions: Vec::new(),
-        users: 2,
-        open_sessions: 2,
-        open_events: 5,
-        sealed_sessions: 0,
-        sealed_before: None,
-        model_version: 0,
-        cold_parts: Vec::new(),
-    };
-    let as_of: Micros = 1_700_000_000_000;
-    let status = crate::service::Status {
-        as_of: as_of as u64,
-        committed: 0,
-        ready: true,
-        catching_up: false,
-        replay_progress: 1.0,
-        started_at: 0,
-        workers: 1,
-        queue_depth: 0,
-        queue_capacity: 1,
-        memory_bytes: 0,
-        latency_p50_ms: 0.0,
-        latency_p99_ms: 0.0,
-        events_per_second: 0.0,
-        log: crate::service::LogStatus::default(),
-        sources: vec![source],
-    };
-    let assets = assets(&status);
+    let assets: Vec<Asset> = assets::assets_of(3, [true, true, true, false, true], 1_700_000_000_000).collect();
     let keys: Vec<&str> = assets.iter().map(|asset| asset.asset_key.as_str()).collect();
     assert_eq!(keys, ["3/events", "3/sessions", "3/journeys", "3/clusters", "3/minutes"]);
     assert_eq!(assets[0].last_materialization.as_deref(), Some("2023-11-14T22:13:20.000Z"));

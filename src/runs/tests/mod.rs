@@ -7,7 +7,6 @@ mod schedule;
 mod stop;
 
 use super::*;
-use desireline_records::Micros;
 use futures::future::BoxFuture;
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -95,6 +95,7 @@ fn check(world: &World, plans: &[Plan], ids: &[RunId]) {
             RunStatus::Cancelled => assert!(plan.cancel, "{run:?}"),
             status => panic!("{id} is still {status}"),
         }
+        assert_eq!(run.interruptions, 0, "an orderly stop is none");
         if !all_well {
             assert!(run.start_time.is_none(), "it never began: {run:?}");
         }

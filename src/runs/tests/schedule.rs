@@ -191,3 +191,20 @@ async fn the_newest_come_first() {
     assert_eq!(listed(10, Some(RunStatus::Failure)), [ids[1].clone()]);
     assert_eq!(listed(10, Some(RunStatus::Cancelled)), []);
 }
+
+#[tokio::test]
+async fn a_later_run_with_the_same_key_does_not_pass_one_that_waits_for_others() {
+    let world = World::new(RunsConfig { concurrency: 4, ..config() });
+    let (gate, begun, _) = gated(&world, "gated");
+    world.job("quick", |_, _| async { Ok(Value::Null) });
+    let first = world.submit("gated").await;
+    let second = world.submit_with(NewRun { depends_on: vec![first], ..named("quick", Some("key")) }).await;
+    let third = world.submit_with(named("quick", Some("key"))).await;
+    until("the first works", || begun.lock().expect("no panic").len() == 1).await;
+    let other = world.submit_with(named("quick", Some("other key"))).await;
+    world.finished(&other).await;
+    assert_eq!(world.status(&third), RunStatus::Pending);
+    gate.add_permits(1);
+    let (second, third) = (world.finished(&second).await, world.finished(&third).await);
+    assert!(third.start_time >= second.end_time);
+}

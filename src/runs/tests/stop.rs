@@ -146,3 +146,16 @@ async fn a_run_that_cannot_go_on_stays_started_at_the_end_of_the_server() {
     tokio::time::timeout(DEADLINE, world.runs.stop()).await.expect("in time");
     assert_eq!(world.store.status(&id).as_deref(), Some("STARTED"), "the next start makes it a failure");
 }
+
+#[tokio::test]
+async fn a_step_stops_at_its_next_await() {
+    let world = World::new(RunsConfig { stop_grace: Duration::from_secs(3_600), ..config() });
+    world.job("steps", |ctx, _| async move {
+        let policy = StepPolicy { retries: RetryPolicy::NEVER, timeout: None };
+        ctx.step("load", &policy, std::future::pending).await
+    });
+    let id = world.submit("steps").await;
+    until("it works", || world.status(&id) == RunStatus::Started).await;
+    world.runs.cancel(&id).await.expect("cancelled");
+    until("the slot is free", || world.runs.load() == (0, 0)).await;
+}
