@@ -61,7 +61,7 @@ impl LogReader {
     }
 
     /// Everything after `after` (0: everything) up to the log's end at the time of the call, in log order. Neighbouring
-    /// batches without controls come merged, up to `merge_rows` rows. Rows named by a `SkipRow` record are left out.
+    /// batches without controls come merged, up to `merge_rows` rows (0: not at all). Rows named by a `SkipRow` record are left out.
     pub fn batches(&self, after: LogicalTime, merge_rows: usize) -> impl Stream<Item = Result<Batch, LogError>> + Send + Unpin + use<> {
         let shared = self.shared.clone();
         let begin = async move {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 const OBJECTS_AHEAD: usize = 1;
 const BATCHES_AHEAD: usize = 2;
 
-/// Neighbouring batches without controls become one, up to `rows_max` rows.
+/// Neighbouring batches without controls become one, up to `rows_max` rows (0: every batch stays by itself).
 #[derive(Debug)]
 pub struct Merger {
     rows_max: usize,
@@ -44,7 +44,7 @@ impl Merger {
             let (seq, alone) = (frame.seq, frame.controls > 0);
             let rows = frame.events as usize + frame.dead_letters as usize;
             let neighbour = self.last.is_some_and(|last| last + 1 == seq);
-            let fits = self.pending.len() + rows <= self.rows_max;
+            let fits = self.rows_max > 0 && self.pending.len() + rows <= self.rows_max;
             if (alone || !neighbour || !fits)
                 && let Some(batch) = self.flush()
                 && !emit(batch)

@@ -92,7 +92,11 @@ async fn compaction_keeps_the_number_of_objects_bounded() {
     }
     let size = writer.reader().size().await.expect("lists");
     assert!(size.objects < 20, "{size:?}");
-    assert!(read_all(&writer.reader()).await.expect("reads") == written);
+    let found = read_all(&writer.reader()).await.expect("reads");
+    assert_eq!(found.len(), written.len());
+    for (found, written) in found.iter().zip(&written) {
+        assert_eq!(found, written);
+    }
 }
 
 #[tokio::test]
