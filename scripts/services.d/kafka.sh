@@ -8,6 +8,7 @@ kafka_exports() { echo "export KAFKA_BROKERS=$1"; }
 kafka_configure() {
     local folder=$1
     # Tests make clocks that run years ahead, hence the wide time window; few internal partitions, because each costs files and start time.
+    # A killed broker may register again only once its session has timed out, hence the short one.
     cat >"$folder/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
@@ -28,6 +29,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 log.message.timestamp.after.max.ms=9223372036854775807
 log.retention.ms=-1
 log.cleaner.threads=1

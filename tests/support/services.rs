@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// An S3-compatible object store with an existing bucket.
 #[derive(Clone, Debug)]
@@ -22,6 +22,10 @@ pub fn required() -> bool {
 #[track_caller]
 pub fn skip(what: &str) {
     assert!(!required(), "{what} is missing, and services are required here");
+    note_skipped(what);
+}
+
+fn note_skipped(what: &str) {
     // Not `eprintln!`, whose output the test harness hides when the test passes.
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped: {name}, for want of {what}");
@@ -73,16 +77,30 @@ pub fn s3() -> Option<S3> {
 
 /// Run `scripts/services ACTION NAME` (restart, kill, start, pause, resume) on the services of this run.
 ///
-/// False, with the test reported as skipped, when the service is somebody else's (named by the environment, not started here).
-/// A test that does this to a service stands in a test binary of its own: cargo runs binaries one after another.
+/// False, with the test reported as skipped, when the service is somebody else's: named by the environment, not started here. A
+/// test that does this to a service stands in a test binary of its own: cargo runs binaries one after another.
 #[track_caller]
 pub fn control(action: &str, name: &str) -> bool {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
-    let output = Command::new(&script).args([action, name]).output().expect("scripts/services can be run");
-    if output.status.success() {
-        return true;
+    if !ours(name) {
+        note_skipped(&format!("a {name} that was started by scripts/services"));
+        return false;
     }
+    let output = script(&[action, name]);
     let error = String::from_utf8_lossy(&output.stderr);
-    skip(&format!("a {name} that can be told to {action} ({})", error.trim()));
-    false
+    assert!(output.status.success(), "scripts/services {action} {name}: {}", error.trim());
+    true
+}
+
+/// Whether `scripts/services` has started a service for this run, whether or not it is up at the moment.
+pub fn ours(name: &str) -> bool {
+    let status = String::from_utf8_lossy(&script(&["status"]).stdout).into_owned();
+    status.lines().any(|line| {
+        let (service, state) = line.split_once(": ").unwrap_or_default();
+        service == name && state != "absent"
+    })
+}
+
+fn script(arguments: &[&str]) -> Output {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
+    Command::new(program).args(arguments).output().expect("scripts/services can be run")
 }
