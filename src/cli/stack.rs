@@ -7,10 +7,6 @@ use crate::runs::Runs;
 use crate::service::Service;
 use crate::trigger;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often the replay's end is looked for.
-const READY_EVERY: Duration = Duration::from_millis(20);
 
 pub struct Stack {
     pub service: Service,
@@ -38,12 +34,8 @@ impl Stack {
 
     /// Waits for the replay and takes up the runs that it brought.
     pub async fn restore(&self) -> Result<(), Failure> {
-        while !self.service.ready() {
-            if let Some(error) = self.service.status().await.ok().and_then(|status| status.log.error) {
-                return Err(Failure::new(Exit::Unavailable, "the log cannot be replayed").detail(error));
-            }
-            tokio::time::sleep(READY_EVERY).await;
-        }
+        let replayed = self.service.wait_ready().await;
+        replayed.map_err(|error| Failure::new(Exit::Unavailable, "the log cannot be replayed").detail(error))?;
         let restored = self.runs.restore(self.service.recorded_runs());
         tracing::info!(
             waiting = restored.waiting,

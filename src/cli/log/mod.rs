@@ -1,7 +1,9 @@
-//! `desireline log`: looks into the log. Reading needs no lock and harms no server that is running on it.
+//! `desireline log`: looks into the log. Listing, printing and verifying need no lock and harm no server that is running on it;
+//! commands that repair need the log for themselves.
 
 mod cat;
 mod listing;
+mod repair;
 mod verify;
 
 use super::ConfigArgs;
@@ -28,6 +30,10 @@ enum LogCommand {
     Verify(verify::VerifyArgs),
     /// Print rows as JSON lines
     Cat(cat::CatArgs),
+    /// Say where a stopped partition goes on
+    Reset(repair::ResetArgs),
+    /// Leave one row out of every later replay
+    Skip(repair::SkipArgs),
 }
 
 pub fn run(args: &LogArgs) -> Result<(), Failure> {
@@ -35,21 +41,27 @@ pub fn run(args: &LogArgs) -> Result<(), Failure> {
         LogCommand::Ls(args) => block_on(until_interrupted(listing::run(args))),
         LogCommand::Verify(args) => block_on(until_interrupted(verify::run(args))),
         LogCommand::Cat(args) => block_on(until_interrupted(cat::run(args))),
+        LogCommand::Reset(args) => block_on(repair::reset(args)),
+        LogCommand::Skip(args) => block_on(repair::skip(args)),
     }
 }
 
-/// The log that the configuration names. A folder that is not there is not made.
+/// The log that the configuration names.
 pub fn open(args: &ConfigArgs) -> Result<LogReader, Failure> {
+    folder_exists(args)?;
     let config = args.load()?;
-    let url = mapping::store_url(&config);
-    if let Some(folder) = local_folder(&url)
-        && !folder.is_dir()
-    {
-        return Err(Failure::new(Exit::Unavailable, format!("there is no data folder {}", folder.display()))
-            .hint("name the server's folder with --data DIR, or its configuration with --config FILE"));
-    }
-    let store = Store::open(&url, &config.data.store_options.0)?;
+    let store = Store::open(&mapping::store_url(&config), &config.data.store_options.0)?;
     Ok(LogReader::open(store, 0))
+}
+
+/// A folder that is not there is a mistake of the command line; it is not made.
+fn folder_exists(args: &ConfigArgs) -> Result<(), Failure> {
+    let folder = local_folder(&mapping::store_url(&args.load()?));
+    match folder.filter(|folder| !folder.is_dir()) {
+        None => Ok(()),
+        Some(folder) => Err(Failure::new(Exit::Unavailable, format!("there is no data folder {}", folder.display()))
+            .hint("name the server's folder with --data DIR, or its configuration with --config FILE")),
+    }
 }
 
 impl From<StoreError> for Failure {
