@@ -8,16 +8,14 @@
 mod support;
 
 use desireline_connectors::formats::Format;
-use desireline_connectors::kafka::{KafkaError, SinkError, Start};
+use desireline_connectors::kafka::{KafkaError, Start};
 use desireline_records::{DeadLetterKind, EventId};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use support::{Cluster, MemorySink, Outcome, Run, config, eventually};
-
-const WORKERS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twelve_partitions_are_read_once_across_restarts() {
-    assert_eq!(WORKERS, 2);
     let cluster = Cluster::start().await;
     let topic = cluster.topic("twelve", 12).await;
     let sink = MemorySink::new();
@@ -47,6 +45,47 @@ async fn failed_commits_lose_and_repeat_nothing() {
     run.stop().await.expect("stops");
     assert!(sink.scripted() == 0, "every failure was met");
     sink.assert_exactly_once(1_200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_dies_at_any_moment_loses_and_repeats_nothing() {
+    let cluster = Cluster::start().await;
+    let topic = cluster.topic("dying", 4).await;
+    let sink = MemorySink::new();
+    let producer = cluster.producer();
+    let mut config = config(&cluster, &topic);
+    (config.batch_rows_max, config.batch_age_max) = (7, Duration::from_millis(1));
+    for round in 0..15 {
+        producer.events(&topic, 4, round * 20, 20).await;
+        let run = Run::start(config.clone(), sink.clone());
+        // Dies in the middle of the round, with a commit in flight as often as not.
+        let goal = round as usize * 80 + (round as usize * 13) % 60;
+        eventually("part of the round", || sink.rows() > goal).await;
+        run.kill().await;
+    }
+    let run = Run::start(config, sink.clone());
+    eventually("everything", || sink.rows() == 1_200).await;
+    run.stop().await.expect("stops");
+    sink.assert_exactly_once(1_200);
+    assert!(sink.in_order());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_without_messages_are_passed_over() {
+    let Some(cluster) = Cluster::real() else {
+        assert!(std::env::var("KAFKA_BROKERS").is_err(), "only a real broker leaves marks of transactions");
+        return;
+    };
+    let topic = cluster.topic("gaps", 1).await;
+    let sink = MemorySink::new();
+    cluster.transactions(&topic, &[true, false, true, false, true]).await;
+    let run = Run::start(config(&cluster, &topic), sink.clone());
+    let key = format!("kafka:{topic}/0");
+    eventually("the committed ones", || sink.rows() == 15).await;
+    eventually("no lag", || sink.lag(&key) == Some(0)).await;
+    run.stop().await.expect("stops");
+    sink.assert_exactly_once(15);
+    assert_eq!(sink.positions()[&key], 29, "five times five messages, and the marks between them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,8 +341,7 @@ async fn a_topic_created_anew_stops_until_it_is_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retry_and_closed_are_told_apart() {
-    assert_ne!(SinkError::Retry("x".into()), SinkError::Closed("x".into()));
+async fn settings_that_promises_depend_on_are_refused() {
     let cluster = Cluster::start().await;
     let topic = cluster.topic("config", 1).await;
     let mut wrong = config(&cluster, &topic);

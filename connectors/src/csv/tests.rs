@@ -61,7 +61,7 @@ fn a_row_and_its_message_are_the_same_event() {
     let message = br#"{"timestamp":"5","visitorid":"7","event":"transaction","itemid":"9","transactionid":"4","value":12.5}"#;
     let raw = formats::parse(Format::Ampelios, 1, message).expect("parses");
     let event = Validator::default().validate(&raw, NOW, EcoString::new).expect("valid");
-    assert_eq!(file.events, [event.clone()]);
+    assert_eq!(file.events, std::slice::from_ref(&event));
     assert_eq!(other_order.events, [event]);
     let tidy = ampelios("5,7,view,9,\n");
     let untidy = ampelios("5, 7,\"view\",9\n");

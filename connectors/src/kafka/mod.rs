@@ -229,6 +229,7 @@ pub async fn run(config: KafkaConfig, sink: Arc<dyn Sink>, mut stop: watch::Rece
         };
         backoff = if memory.commits > committed_before { BACKOFF_MIN } else { backoff };
         tracing::warn!(topic = config.topic, reason, backoff_ms = backoff.as_millis(), "reading a Kafka topic starts over");
+        memory.reported = true;
         sink.report(config.source, &config.topic_key(), None, Some(reason));
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),

@@ -12,6 +12,8 @@ pub(super) struct Memory {
     pub stopped: BTreeMap<i32, Stop>,
     /// Successful commits: tells a session that got somewhere from one that did not.
     pub commits: u64,
+    /// Something was reported about the topic as a whole, and has not been taken back.
+    pub reported: bool,
     /// The partitions there were when the topic was first seen, and whether the log knew any of them.
     first: Option<(BTreeSet<i32>, bool)>,
 }

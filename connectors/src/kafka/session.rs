@@ -55,6 +55,8 @@ struct Session<'a> {
     in_flight: Option<InFlight>,
     /// The topic was there, and then it was not.
     missing: bool,
+    /// The client has complained since the topic was last looked at.
+    troubled: bool,
 }
 
 pub(super) async fn run(
@@ -78,6 +80,7 @@ pub(super) async fn run(
         batch: Batch::default(),
         in_flight: None,
         missing: false,
+        troubled: false,
     };
     let end = session.drive(stop).await;
     if let Some(in_flight) = session.in_flight.take() {
@@ -188,8 +191,10 @@ impl Session<'_> {
             }
             Err(Error::MessageConsumptionFatal(code)) => Some(format!("the client has failed: {code}")),
             Err(error) => {
-                // The client tries again by itself; the next look at the topic tells whether it may.
+                // The client tries again by itself. What it says stands until it has been quiet from one look at the topic to the next.
                 tracing::info!(topic = self.config.topic, "Kafka: {error}");
+                self.troubled = true;
+                self.report_topic(Some(error.to_string()));
                 None
             }
         }
@@ -218,7 +223,9 @@ impl Session<'_> {
         if let Some(reason) = self.moved_elsewhere() {
             return Some(reason);
         }
-        self.sink.report(self.config.source, &self.config.topic_key(), None, None);
+        if !std::mem::take(&mut self.troubled) && self.memory.reported {
+            self.report_topic(None);
+        }
         let known_to_log = probe.partitions.keys().any(|id| self.position(*id).is_some());
         self.memory.first_look(probe.partitions.keys().copied(), || known_to_log);
         let mut added = Vec::new();
@@ -328,8 +335,13 @@ impl Session<'_> {
         self.sink.report(self.config.source, &self.config.partition_key(id), lag, error.map(str::to_owned));
     }
 
-    fn report_all(&self, error: &str) {
-        self.sink.report(self.config.source, &self.config.topic_key(), None, Some(error.to_owned()));
+    fn report_topic(&mut self, error: Option<String>) {
+        self.memory.reported = error.is_some();
+        self.sink.report(self.config.source, &self.config.topic_key(), None, error);
+    }
+
+    fn report_all(&mut self, error: &str) {
+        self.report_topic(Some(error.to_owned()));
         for id in self.reading.keys() {
             self.report(*id, None, Some(error));
         }

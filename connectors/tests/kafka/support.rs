@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -129,6 +129,27 @@ impl Cluster {
         Producer(config.create().expect("a producer"))
     }
 
+    /// Five events in each transaction, which is then committed or aborted.
+    pub async fn transactions(&self, topic: &str, commits: &[bool]) {
+        let mut config = self.client();
+        config.set("transactional.id", topic);
+        let (topic, commits) = (topic.to_owned(), commits.to_vec());
+        let produce = move || {
+            let producer: BaseProducer = config.create().expect("a producer");
+            producer.init_transactions(DEADLINE).expect("initialises");
+            for (round, commit) in commits.into_iter().enumerate() {
+                producer.begin_transaction().expect("begins");
+                for n in 0..5 {
+                    let payload = format!("{{\"user_id\":\"0-{}\"}}", round * 5 + n);
+                    producer.send(BaseRecord::<(), _>::to(&topic).payload(&payload)).map_err(|(error, _)| error).expect("queues");
+                }
+                producer.flush(DEADLINE).expect("flushes");
+                if commit { producer.commit_transaction(DEADLINE) } else { producer.abort_transaction(DEADLINE) }.expect("ends");
+            }
+        };
+        tokio::task::spawn_blocking(produce).await.expect("produces");
+    }
+
     /// The first `count` messages of a topic with one partition.
     pub async fn read(&self, topic: &str, count: usize) -> Vec<Received> {
         let mut config = self.client();
@@ -200,6 +221,12 @@ impl Run {
     pub async fn stop(self) -> Result<(), KafkaError> {
         self.stop.send_replace(true);
         self.ended().await
+    }
+
+    /// Drops everything at the next await, as a crash would.
+    pub async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.is_err_and(|error| error.is_cancelled()), "it was running");
     }
 
     pub async fn ended(self) -> Result<(), KafkaError> {
@@ -339,6 +366,7 @@ impl Sink for MemorySink {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         self.gate.subscribe().wait_for(|open| *open).await.expect("the gate outlives its users");
         self.waiting.fetch_sub(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
         let outcome = self.state().script.pop_front().unwrap_or(Outcome::Fine);
         if matches!(outcome, Outcome::Fine | Outcome::FailAfter) {
             self.store(progress);
