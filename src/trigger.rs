@@ -18,6 +18,8 @@
 //! | `load_journeys` | says how many journeys there are | 3 times, 5 s apart, within 90 s each |
 //! | `cluster_journeys` | trains the clusters on all journeys, in two passes for an initial flow | likewise |
 //!
+//! In the format `ampelios` user ids are numbers: a source that nothing is known of is introduced as such.
+//!
 //! Each leaves a record `{status, message, count}` in the run's result, with the status `success` or `skipped`. An error ends
 //! the run. Rows that cannot be accepted are dead letters and end nothing.
 //!
@@ -44,7 +46,7 @@ use async_trait::async_trait;
 use desireline_connectors::csv::{CsvChunk, CsvError, CsvOptions, CsvReader, fingerprint, spawn_reader};
 use desireline_connectors::formats::Format;
 use desireline_records::time::now_micros;
-use desireline_records::{Control, PartitionKey, PartitionState, Progress, SourceId, SourceSettings, Token, UserIdType};
+use desireline_records::{Control, PartitionKey, PartitionState, Progress, SourceId, Token, UserIdType};
 use ecow::eco_format;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -91,9 +93,6 @@ pub struct TriggerConfig {
     pub save: StepPolicy,
     /// Three more tries, 5 s apart with a jitter of 0.2, within 90 s each; also while the views take the rows in.
     pub load: StepPolicy,
-    /// The settings given to a source that nothing is known of, when its file is in the format `ampelios`: its user ids are
-    /// numbers. Without it such a source keeps the service's defaults.
-    pub new_source: Option<SourceSettings>,
 }
 
 impl Default for TriggerConfig {
@@ -104,7 +103,6 @@ impl Default for TriggerConfig {
             rows_max: 500_000_000,
             save: StepPolicy { retries: RetryPolicy::every(1, Duration::from_secs(2), 0.0), timeout: None },
             load: StepPolicy { retries: RetryPolicy::every(3, Duration::from_secs(5), 0.2), timeout: Some(Duration::from_secs(90)) },
-            new_source: None,
         }
     }
 }
@@ -294,14 +292,11 @@ impl<'a> Load<'a> {
     async fn hold(&self, file: String) -> Result<Counts, RunError> {
         self.ctx.checkpoint(json!(Note::Holding)).await?;
         let source = self.request.source_id;
-        let mut controls = Vec::new();
-        if self.request.format == Format::Ampelios
-            && let Some(settings) = &self.config.new_source
-            && self.target.source_counts(source).await?.is_none()
-        {
-            controls.push(Control::Settings(SourceSettings { source, user_id_type: UserIdType::Int, ..settings.clone() }));
+        if self.request.format == Format::Ampelios {
+            self.target.introduce_source(source, UserIdType::Int).await?;
         }
-        controls.push(Control::Partition(PartitionState::Hold { source, partition: self.partition.clone() }));
+        let hold = PartitionState::Hold { source, partition: self.partition.clone() };
+        let controls = vec![Control::Partition(hold)];
         let token = self.target.commit(Progress { controls, ..Progress::default() }).await?;
         self.wait_applied(&token.to_string()).await?;
         let before = self.counters().await?.into();

@@ -161,7 +161,6 @@ pub fn trigger(config: &Config) -> TriggerConfig {
         allowed_folders: allowed_folders(config),
         chunk_rows: config.ingest.file_chunk_rows,
         rows_max: config.ingest.file_rows_max,
-        new_source: Some(source_defaults(config, 0)),
         ..TriggerConfig::default()
     }
 }

@@ -3,7 +3,7 @@
 use crate::service::{Service, ServiceError, SourceCounters, TrainReport};
 use async_trait::async_trait;
 use desireline_records::validate::Validator;
-use desireline_records::{Progress, SourceId, Token};
+use desireline_records::{Progress, SourceId, Token, UserIdType};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ pub trait LoadTarget: Send + Sync + 'static {
 
     fn validator(&self) -> Arc<Validator>;
 
+    /// Gives a source that has no settings yet the usual ones, with this type of user id.
+    async fn introduce_source(&self, source: SourceId, user_id_type: UserIdType) -> Result<(), ServiceError>;
+
     /// As it is answered now; absent when nothing is known of the source.
     async fn source_counts(&self, source: SourceId) -> Result<Option<SourceCounts>, ServiceError>;
 
@@ -51,6 +54,10 @@ impl LoadTarget for Service {
 
     fn validator(&self) -> Arc<Validator> {
         Service::validator(self)
+    }
+
+    async fn introduce_source(&self, source: SourceId, user_id_type: UserIdType) -> Result<(), ServiceError> {
+        Service::introduce_source(self, source, user_id_type).await
     }
 
     async fn source_counts(&self, source: SourceId) -> Result<Option<SourceCounts>, ServiceError> {

@@ -20,7 +20,7 @@ struct Source {
     ids: BTreeSet<(String, EventId)>,
     counters: SourceCounters,
     positions: HashMap<String, i64>,
-    settings: Option<SourceSettings>,
+    user_id_type: Option<UserIdType>,
     model_version: u64,
 }
 
@@ -91,10 +91,6 @@ impl Fake {
         let mut history = self.history.lock().expect("no panic");
         for control in &progress.controls {
             let word = match control {
-                Control::Settings(settings) => {
-                    sources.entry(settings.source).or_default().settings = Some(settings.clone());
-                    "settings"
-                }
                 Control::Partition(PartitionState::Hold { .. }) => "hold",
                 Control::Partition(PartitionState::Release { .. }) => "release",
                 Control::Partition(PartitionState::Idle { .. }) => "idle",
@@ -150,6 +146,15 @@ impl LoadTarget for Fake {
 
     fn validator(&self) -> Arc<Validator> {
         Arc::new(Validator::default())
+    }
+
+    async fn introduce_source(&self, source: SourceId, user_id_type: UserIdType) -> Result<(), ServiceError> {
+        let mut sources = self.sources.lock().expect("no panic");
+        let known = &mut sources.entry(source).or_default().user_id_type;
+        if known.replace(user_id_type).is_none() {
+            self.history.lock().expect("no panic").push("settings".to_owned());
+        }
+        Ok(())
     }
 
     async fn source_counts(&self, source_id: SourceId) -> Result<Option<SourceCounts>, ServiceError> {
@@ -209,7 +214,6 @@ impl World {
             chunk_rows: 2,
             save: StepPolicy { retries: pause, timeout: None },
             load: StepPolicy { retries: pause, timeout: Some(DEADLINE) },
-            new_source: Some(SourceSettings { clusters: 4, ..SourceSettings::defaults(0) }),
             ..TriggerConfig::default()
         };
         let runs = Runs::new(RunsConfig::default(), Arc::clone(&store) as Arc<dyn RunStore>);
@@ -291,8 +295,7 @@ async fn a_file_becomes_events_journeys_and_clusters() {
         assert!(log.contains(line), "{line} in {log}");
     }
     let sources = world.fake.sources.lock().expect("no panic");
-    let settings = sources[&1].settings.clone().expect("a new source of numbers");
-    assert_eq!((settings.source, settings.user_id_type, settings.clusters), (1, UserIdType::Int, 4));
+    assert_eq!(sources[&1].user_id_type, Some(UserIdType::Int));
     assert!(sources[&1].positions.contains_key(&format!("file:{}", record.run_id)));
 }
 
