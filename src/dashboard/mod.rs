@@ -4,7 +4,7 @@
 //!
 //! * Nothing is fetched from anywhere but this server: a strict Content-Security-Policy allows only its own scripts,
 //!   styles, images and connections, and no frame may hold the page.
-//! * All files together stay under 160 kB ([`ASSETS_BYTES_MAX`]); there is no build step, what is embedded is what runs.
+//! * All files together stay under 120 kB ([`ASSETS_BYTES_MAX`]); there is no build step, what is embedded is what runs.
 //! * Data never becomes markup: the modules make elements one by one and set text; a test refuses every call that
 //!   would parse a string.
 //! * Every file carries a strong ETag (the SHA-256 of its bytes) and `Cache-Control: no-cache`: a browser asks each
@@ -38,7 +38,7 @@ pub const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The bound on the size of all files together, in bytes.
-pub const ASSETS_BYTES_MAX: usize = 160_000;
+pub const ASSETS_BYTES_MAX: usize = 120_000;
 
 #[derive(RustEmbed)]
 #[folder = "src/dashboard/assets/"]

@@ -136,7 +136,7 @@ test("every user walks from the origin to its state, whatever the sizes", () => 
 
 test("the conservation law names what is missing", () => {
   const c = { received: 10, applied: 5, duplicate: 1, late: 1, pending: 1, quarantined: 1, rejected: 1 };
-  assert.deepEqual(law(c), { left: 10, right: 10, off: 0 });
+  assert.deepEqual(law(c), { right: 10, off: 0 });
   assert.equal(law({ ...c, received: 12 }).off, 2);
   assert.deepEqual([0, 5, 6, null, -1].map(clusterClass), ["c1", "c6", "c1", "c0", "c0"]);
 });
@@ -147,7 +147,6 @@ test("numbers, durations and times are written for people", () => {
   assert.deepEqual([38, 3200, 240000, 18720000, 3 * 86400e3].map(format.span), ["38 ms", "3.2 s", "4 min", "5 h 12 min", "3 d"]);
   assert.deepEqual([1, 2].map((n) => format.plural(n, "user")), ["1 user", "2 users"]);
   assert.equal(format.time("2026-01-31T12:00:00.000Z"), T);
-  assert.equal(format.time(T * 1000), T);
   assert.equal(format.time("soon"), null);
   assert.equal(format.time(null), null);
   assert.match(format.clock(T + 7120, 4), /^\d\d:\d\d:07\.120$/);

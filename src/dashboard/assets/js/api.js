@@ -2,53 +2,44 @@
 // serve everything below a prefix.
 
 /** The folder of the page's address: `/` for `/dashboard`. */
-export const base = location.pathname.replace(/[^/]*$/, "");
-
+const base = location.pathname.replace(/[^/]*$/, "");
 const KEY = "desireline-token";
 
 export const token = () => sessionStorage.getItem(KEY) || "";
-export const setToken = (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY));
-
-export const headers = (extra = {}) => (token() ? { ...extra, authorization: `Bearer ${token()}` } : extra);
+export const setToken = (value) => sessionStorage.setItem(KEY, value);
+export const headers = (extra) => (token() ? { ...extra, authorization: `Bearer ${token()}` } : extra);
 
 export class ApiError extends Error {
-  constructor(status, body) {
-    super(body?.detail || (status ? `the server answered ${status}` : "the server cannot be reached"));
-    this.status = status;
-    this.code = body?.code || "";
-    this.requestId = body?.request_id || "";
-  }
+	constructor(status, body) {
+		super(body?.detail || (status ? `the server answered ${status}` : "the server cannot be reached"));
+		this.status = status;
+		this.requestId = body?.request_id || "";
+	}
 }
 
 /** `path` with its query, without empty values. */
 export function address(path, query = {}) {
-  const words = new URLSearchParams();
-  for (const [key, value] of Object.entries(query)) if (value !== null && value !== undefined && value !== "") words.set(key, value);
-  const tail = words.toString();
-  return `${base}${path.replace(/^\//, "")}${tail ? `?${tail}` : ""}`;
+	const kept = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+	return `${base}${path}${kept.length ? `?${new URLSearchParams(kept)}` : ""}`;
 }
 
-async function ask(method, url, signal) {
-  let answer;
-  try {
-    const extra = method === "GET" ? {} : { "content-type": "application/json", "x-requested-with": "desireline-dashboard" };
-    answer = await fetch(url, { method, headers: headers({ accept: "application/json", ...extra }), body: method === "POST" ? "{}" : undefined, signal, cache: "no-store" });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new ApiError(0);
-  }
-  const body = await answer.json().catch(() => null);
-  if (!answer.ok) {
-    if (answer.status === 401) dispatchEvent(new CustomEvent("denied"));
-    throw new ApiError(answer.status, body);
-  }
-  return body;
+async function ask(url, options) {
+	let answer;
+	try {
+		answer = await fetch(url, { cache: "no-store", ...options });
+	} catch (error) {
+		throw options.signal?.aborted ? error : new ApiError(0);
+	}
+	const body = await answer.json().catch(() => null);
+	if (answer.ok) return body;
+	if (answer.status === 401) dispatchEvent(new CustomEvent("denied"));
+	throw new ApiError(answer.status, body);
 }
 
-export const get = (url, signal) => ask("GET", url, signal);
-export const post = (url) => ask("POST", url);
+export const get = (url, signal) => ask(url, { headers: headers({ accept: "application/json" }), signal });
+export const post = (url) => ask(url, { method: "POST", headers: headers({ accept: "application/json", "content-type": "application/json" }), body: "{}" });
 
-/** A curl line for a GET of this address, or for the first event. */
-export const curlFor = (url) => `curl ${token() ? "-H \"authorization: Bearer $TOKEN\" " : ""}'${location.origin}${url}'`;
-export const curlFirstEvent = () =>
-  `curl -X POST '${location.origin}${base}api/ingest'${token() ? " -H \"authorization: Bearer $TOKEN\"" : ""} -H 'content-type: application/json' -d '{"client_id":"me","page":"/home","event_type":"pageview"}'`;
+const auth = () => (token() ? "-H \"authorization: Bearer $TOKEN\" " : "");
+export const curlFor = (url) => `curl ${auth()}'${location.origin}${url}'`;
+export const curlPost = (path, body) => `curl -X POST ${auth()}-H 'content-type: application/json' '${location.origin}${address(path)}' -d '${JSON.stringify(body)}'`;
+export const curlEvent = () => curlPost("api/ingest", { client_id: "me", page: "/home", event_type: "pageview" });

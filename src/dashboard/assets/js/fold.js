@@ -4,252 +4,228 @@ export const MINUTE = 60000;
 
 /** Reads Server-Sent Events from pieces of text. `push` returns the events that became complete. */
 export class SseParser {
-  constructor() {
-    this.rest = "";
-    this.lastId = "";
-    this.reset();
-  }
+	rest = "";
+	id = "";
+	event = "message";
+	data = [];
 
-  reset() {
-    this.event = "message";
-    this.data = [];
-  }
-
-  push(piece) {
-    const done = [];
-    this.rest += piece;
-    // A lone \r at the end may be the first half of \r\n: it waits for the next piece.
-    const lines = this.rest.split(/\r\n|\n|\r(?!$)/);
-    this.rest = lines.pop();
-    for (const line of lines) {
-      if (line === "") {
-        if (this.data.length) done.push({ event: this.event, data: this.data.join("\n"), id: this.lastId });
-        this.reset();
-        continue;
-      }
-      const colon = line.indexOf(":");
-      const field = colon < 0 ? line : line.slice(0, colon);
-      const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
-      if (field === "data") this.data.push(value);
-      else if (field === "event") this.event = value;
-      else if (field === "id") this.lastId = value;
-      else if (field === "retry" && /^\d+$/.test(value)) this.retryMs = Number(value);
-    }
-    return done;
-  }
+	push(piece) {
+		const done = [];
+		this.rest += piece;
+		// A lone \r at the end may be the first half of \r\n: it waits for the next piece.
+		const lines = this.rest.split(/\r\n|\n|\r(?!$)/);
+		this.rest = lines.pop();
+		for (const line of lines) {
+			if (line === "") {
+				if (this.data.length) done.push({ event: this.event, data: this.data.join("\n"), id: this.id });
+				this.event = "message";
+				this.data = [];
+				continue;
+			}
+			const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+			if (field === "data") this.data.push(value);
+			else if (field === "event" || field === "id") this[field] = value;
+		}
+		return done;
+	}
 }
 
 /** Waiting time before attempt n (0, 1, …): doubles from half a second to half a minute, with jitter. */
 export function backoffMs(attempt, random = Math.random()) {
-  return Math.round(Math.min(30000, 500 * 2 ** attempt) * (0.5 + random / 2));
+	return Math.round(Math.min(30000, 500 * 2 ** attempt) * (0.5 + random / 2));
 }
 
 const keyOf = (c) => `${c.source_id}\u0000${c.event_type}\u0000${c.page}`;
 
 /** The cells of the minutes view, by minute; at most `capCells`, oldest minutes go first. */
 export class Minutes {
-  constructor(keepMinutes = 60, capCells = 200000) {
-    this.keepMinutes = keepMinutes;
-    this.capCells = capCells;
-    this.buckets = new Map();
-    this.cells = 0;
-    this.newest = 0;
-  }
+	constructor(keepMinutes = 60, capCells = 200000) {
+		Object.assign(this, { keepMinutes, capCells, buckets: new Map(), cells: 0, newest: 0 });
+	}
 
-  /** Applies one frame; returns its corrections. `at` is when it came, in ms. */
-  apply(cells, snapshot, at, parseTime) {
-    const before = snapshot ? this.buckets : null;
-    if (snapshot) {
-      this.buckets = new Map();
-      this.cells = 0;
-    }
-    const fixes = [];
-    for (const raw of cells) {
-      const t = parseTime(raw.window_start);
-      if (t === null) continue;
-      if (t > this.newest) this.newest = t;
-      let bucket = this.buckets.get(t);
-      if (!bucket) this.buckets.set(t, (bucket = { cells: new Map(), sums: null }));
-      const key = keyOf(raw);
-      const old = bucket.cells.get(key);
-      const cell = { source: raw.source_id, page: raw.page, type: raw.event_type, count: raw.count, revenue: Number(raw.revenue) || 0, fix: old?.fix };
-      if (before) cell.fix = before.get(t)?.cells.get(key)?.fix;
-      if (raw.correction && !snapshot) {
-        const was = raw.before ?? old?.count ?? 0;
-        cell.fix = { before: old?.fix && at - old.fix.at < 5 * MINUTE ? old.fix.before : was, at };
-        fixes.push({ at, t, source: cell.source, page: cell.page, type: cell.type, before: was, after: cell.count });
-      }
-      bucket.sums = null;
-      if (cell.count === 0 && !cell.fix) this.cells -= bucket.cells.delete(key) ? 1 : 0;
-      else {
-        if (!old) this.cells++;
-        bucket.cells.set(key, cell);
-      }
-    }
-    this.trim();
-    return fixes;
-  }
+	/** Applies one frame; returns its corrections. `at` is when it came, in ms. */
+	apply(cells, snapshot, at, parseTime) {
+		const before = snapshot ? this.buckets : null;
+		if (snapshot) {
+			this.buckets = new Map();
+			this.cells = 0;
+		}
+		const fixes = [];
+		for (const raw of cells) {
+			const t = parseTime(raw.window_start), key = keyOf(raw);
+			if (t === null) continue;
+			this.newest = Math.max(this.newest, t);
+			let bucket = this.buckets.get(t);
+			if (!bucket) this.buckets.set(t, (bucket = { cells: new Map(), sums: null }));
+			const old = bucket.cells.get(key), cell = { source: raw.source_id, page: raw.page, type: raw.event_type, count: raw.count, revenue: Number(raw.revenue) || 0, fix: old?.fix };
+			if (before) cell.fix = before.get(t)?.cells.get(key)?.fix;
+			if (raw.correction && !snapshot) {
+				const was = raw.before ?? old?.count ?? 0;
+				cell.fix = { before: old?.fix && at - old.fix.at < 5 * MINUTE ? old.fix.before : was, at };
+				fixes.push({ at, t, source: cell.source, page: cell.page, type: cell.type, before: was, after: cell.count });
+			}
+			bucket.sums = null;
+			if (cell.count === 0 && !cell.fix) this.cells -= bucket.cells.delete(key) ? 1 : 0;
+			else {
+				if (!old) this.cells++;
+				bucket.cells.set(key, cell);
+			}
+		}
+		this.trim();
+		return fixes;
+	}
 
-  trim() {
-    const oldest = this.newest - this.keepMinutes * MINUTE;
-    const times = [...this.buckets.keys()].sort((a, b) => a - b);
-    for (const t of times) {
-      if (t >= oldest && this.cells <= this.capCells) break;
-      this.cells -= this.buckets.get(t).cells.size;
-      this.buckets.delete(t);
-    }
-  }
+	trim() {
+		const oldest = this.newest - this.keepMinutes * MINUTE;
+		for (const t of [...this.buckets.keys()].sort((a, b) => a - b)) {
+			if (t >= oldest && this.cells <= this.capCells) break;
+			this.cells -= this.buckets.get(t).cells.size;
+			this.buckets.delete(t);
+		}
+	}
 
-  /** Sums of one minute under a filter: totals, by type, revenue, and what the total was before corrections. */
-  sums(t, filter) {
-    const bucket = this.buckets.get(t);
-    if (!bucket) return null;
-    const tag = `${filter.source ?? ""}\u0000${filter.page ?? ""}`;
-    if (bucket.sums?.tag === tag) return bucket.sums;
-    const out = { tag, count: 0, revenue: 0, types: new Map(), before: 0, fixedAt: 0 };
-    for (const c of bucket.cells.values()) {
-      if (!admits(filter, c)) continue;
-      out.count += c.count;
-      out.revenue += c.revenue;
-      out.before += c.fix ? c.fix.before : c.count;
-      if (c.fix && c.fix.at > out.fixedAt) out.fixedAt = c.fix.at;
-      out.types.set(c.type, (out.types.get(c.type) || 0) + c.count);
-    }
-    return (bucket.sums = out);
-  }
+	/** Sums of one minute under a filter: totals, by type, revenue, and what the total was before corrections. */
+	sums(t, filter) {
+		const bucket = this.buckets.get(t), tag = `${filter.source} ${filter.page}`;
+		if (!bucket || bucket.sums?.tag === tag) return bucket?.sums ?? null;
+		const out = { tag, count: 0, revenue: 0, types: new Map(), before: 0, fixedAt: 0 };
+		for (const c of bucket.cells.values()) {
+			if (!admits(filter, c)) continue;
+			out.count += c.count;
+			out.revenue += c.revenue;
+			out.before += c.fix ? c.fix.before : c.count;
+			out.fixedAt = Math.max(out.fixedAt, c.fix?.at || 0);
+			out.types.set(c.type, (out.types.get(c.type) || 0) + c.count);
+		}
+		return (bucket.sums = out);
+	}
 
-  /** Rows of a ranking over `[from, to)`: `field` is "page" or "type". Corrections younger than `markMs` show their before. */
-  ranking(field, filter, from, to, now, markMs = MINUTE) {
-    const rows = new Map();
-    for (const [t, bucket] of this.buckets) {
-      if (t < from || t >= to) continue;
-      for (const c of bucket.cells.values()) {
-        if (!admits(filter, c)) continue;
-        let row = rows.get(c[field]);
-        if (!row) rows.set(c[field], (row = { key: c[field], count: 0, revenue: 0, before: 0, fixedAt: 0 }));
-        row.count += c.count;
-        row.revenue += c.revenue;
-        const fresh = c.fix && now - c.fix.at < markMs;
-        row.before += fresh ? c.fix.before : c.count;
-        if (fresh && c.fix.at > row.fixedAt) row.fixedAt = c.fix.at;
-      }
-    }
-    return [...rows.values()].filter((r) => r.count !== 0 || r.fixedAt).sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
-  }
+	/** Rows of a ranking over `[from, to)`: `field` is "page" or "type". Corrections younger than `markMs` show their before. */
+	ranking(field, filter, from, to, now, markMs = MINUTE) {
+		const rows = new Map();
+		for (const [t, bucket] of this.buckets) {
+			if (t < from || t >= to) continue;
+			for (const c of bucket.cells.values()) {
+				if (!admits(filter, c)) continue;
+				let row = rows.get(c[field]);
+				if (!row) rows.set(c[field], (row = { key: c[field], count: 0, revenue: 0, before: 0, fixedAt: 0 }));
+				row.count += c.count;
+				row.revenue += c.revenue;
+				const fresh = c.fix && now - c.fix.at < markMs;
+				row.before += fresh ? c.fix.before : c.count;
+				if (fresh) row.fixedAt = Math.max(row.fixedAt, c.fix.at);
+			}
+		}
+		return [...rows.values()].filter((r) => r.count !== 0 || r.fixedAt).sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
+	}
 }
 
-const admits = (filter, c) => (filter.source === null || filter.source === undefined || c.source === filter.source) && (!filter.page || c.page === filter.page);
+const admits = (filter, c) => (filter.source ?? c.source) === c.source && (filter.page || c.page) === c.page;
 
 /** Round tick values from 0 to at least max, about `count` of them. */
 export function ticks(max, count = 4) {
-  if (!(max > 0)) return [0, 1];
-  const raw = max / count;
-  const magnitude = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find((m) => m * magnitude >= raw * 0.999) * magnitude;
-  const out = [];
-  for (let v = 0; v < max + step * 0.999; v += step) out.push(Number(v.toPrecision(12)));
-  return out;
+	if (!(max > 0)) return [0, 1];
+	const raw = max / count, magnitude = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 5, 10].find((m) => m * magnitude >= raw * 0.999) * magnitude, out = [];
+	for (let v = 0; v < max + step * 0.999; v += step) out.push(Number(v.toPrecision(12)));
+	return out;
 }
 
 /** Grid values 0, 1, 2, … that widen geometrically so that at most `slots` of them reach `max`. */
 export function lattice(max, slots) {
-  const top = Math.max(1, Math.ceil(max));
-  for (let ratio = 1; ; ratio = ratio === 1 ? 1.01 : 1 + (ratio - 1) * 1.3) {
-    const out = [0];
-    while (out[out.length - 1] < top && out.length <= slots) {
-      const last = out[out.length - 1];
-      out.push(Math.max(last + 1, Math.ceil(last * ratio)));
-    }
-    if (out[out.length - 1] >= top) return out;
-  }
+	const top = Math.max(1, Math.ceil(max));
+	for (let ratio = 1; ; ratio = ratio === 1 ? 1.01 : 1 + (ratio - 1) * 1.3) {
+		const out = [0];
+		while (out[out.length - 1] < top && out.length <= slots) {
+			const last = out[out.length - 1];
+			out.push(Math.max(last + 1, Math.ceil(last * ratio)));
+		}
+		if (out[out.length - 1] >= top) return out;
+	}
 }
 
 /** The last grid index whose value is not above v. */
 export function slotOf(grid, v) {
-  let low = 0, high = grid.length - 1;
-  while (low < high) {
-    const mid = (low + high + 1) >> 1;
-    if (grid[mid] <= v) low = mid;
-    else high = mid - 1;
-  }
-  return low;
+	let low = 0, high = grid.length - 1;
+	while (low < high) {
+		const mid = (low + high + 1) >> 1;
+		if (grid[mid] <= v) low = mid;
+		else high = mid - 1;
+	}
+	return low;
 }
 
-/** The place of v on a grid as a fractional index. */
+/** The place of v on a grid, as a fractional index. */
 export function placeOn(grid, v) {
-  const i = slotOf(grid, v);
-  return i + 1 < grid.length ? i + Math.max(0, Math.min(1, (v - grid[i]) / (grid[i + 1] - grid[i]))) : i;
+	const i = slotOf(grid, v);
+	return i + 1 < grid.length ? i + Math.max(0, Math.min(1, (v - grid[i]) / (grid[i + 1] - grid[i]))) : i;
 }
 
 /**
- * The paths worn into the ground. Each session goes right by its views, then up by its carts; each piece of the grid
- * counts the users who walked it; neighbours walked by the same users merge into one stretch.
- * Returns `{xs, ys, stretches: [{x0,y0,x1,y1,users:[index], cluster}], buys: [{x,y,users:[index],cluster}]}` in grid indices.
+ * The paths worn into the ground: each piece of the grid counts the users who walked it; neighbours walked by the same
+ * users merge into one stretch. Returns `{xs, ys, stretches: [{x0,y0,x1,y1,users:[index], cluster}], buys: [{x,y,users:[index],cluster}]}` in grid indices.
  */
 export function desireLines(journeys, slotsX = 64, slotsY = 32) {
-  let maxX = 1, maxY = 1;
-  for (const j of journeys) {
-    maxX = Math.max(maxX, j.state[0]);
-    maxY = Math.max(maxY, j.state[1]);
-  }
-  const xs = lattice(maxX, slotsX), ys = lattice(maxY, slotsY);
-  const pieces = new Map(), buys = new Map();
-  const note = (map, key, user) => {
-    const users = map.get(key);
-    if (!users) map.set(key, [user]);
-    else if (users[users.length - 1] !== user) users.push(user);
-  };
-  const W = 4096;
-  journeys.forEach((journey, user) => {
-    let x = 0, y = 0;
-    for (const [views, carts, bought] of journey.paths) {
-      const i0 = slotOf(xs, x), j0 = slotOf(ys, y);
-      x += Math.max(0, views);
-      y += Math.max(0, carts);
-      const i1 = slotOf(xs, x), j1 = slotOf(ys, y);
-      for (let i = i0; i < i1; i++) note(pieces, j0 * W + i, user);
-      for (let j = j0; j < j1; j++) note(pieces, W * W + i1 * W + j, user);
-      if (bought > 0) note(buys, j1 * W + i1, user);
-    }
-  });
-  const dominant = (users) => {
-    const tally = new Map();
-    for (const u of users) {
-      const c = journeys[u].cluster_id ?? -1;
-      tally.set(c, (tally.get(c) || 0) + 1);
-    }
-    return [...tally].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0][0];
-  };
-  const same = (a, b) => a.length === b.length && a.every((u, i) => u === b[i]);
-  const stretches = [];
-  let run = null;
-  for (const [key, users] of [...pieces].sort((a, b) => a[0] - b[0])) {
-    if (run && key === run.next && same(run.users, users)) {
-      run.next = key + 1;
-      continue;
-    }
-    if (run) stretches.push(run);
-    run = { key, next: key + 1, users };
-  }
-  if (run) stretches.push(run);
-  return {
-    xs,
-    ys,
-    stretches: stretches
-      .map(({ key, next, users }) => {
-        const up = key >= W * W, k = up ? key - W * W : key, across = Math.floor(k / W), from = k % W, to = from + next - key;
-        const at = up ? { x0: across, y0: from, x1: across, y1: to } : { x0: from, y0: across, x1: to, y1: across };
-        return { ...at, users, cluster: dominant(users) };
-      })
-      .sort((a, b) => a.users.length - b.users.length),
-    buys: [...buys].map(([key, users]) => ({ x: key % W, y: Math.floor(key / W), users, cluster: dominant(users) })),
-  };
+	const most = (k) => journeys.reduce((max, j) => Math.max(max, j.state[k]), 1);
+	const xs = lattice(most(0), slotsX), ys = lattice(most(1), slotsY), pieces = new Map(), buys = new Map();
+	const note = (map, key, user) => {
+		const users = map.get(key);
+		if (!users) map.set(key, [user]);
+		else if (users[users.length - 1] !== user) users.push(user);
+	};
+	const W = 4096;
+	journeys.forEach((journey, user) => {
+		let x = 0, y = 0;
+		for (const [views, carts, bought] of journey.paths) {
+			const i0 = slotOf(xs, x), j0 = slotOf(ys, y);
+			x += Math.max(0, views);
+			y += Math.max(0, carts);
+			const i1 = slotOf(xs, x), j1 = slotOf(ys, y);
+			for (let i = i0; i < i1; i++) note(pieces, j0 * W + i, user);
+			for (let j = j0; j < j1; j++) note(pieces, W * W + i1 * W + j, user);
+			if (bought > 0) note(buys, j1 * W + i1, user);
+		}
+	});
+	const dominant = (users) => {
+		const tally = new Map();
+		for (const u of users) {
+			const c = journeys[u].cluster_id ?? -1;
+			tally.set(c, (tally.get(c) || 0) + 1);
+		}
+		return [...tally].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0][0];
+	};
+	const same = (a, b) => a.length === b.length && a.every((u, i) => u === b[i]);
+	const stretches = [];
+	let run = null;
+	for (const [key, users] of [...pieces].sort((a, b) => a[0] - b[0])) {
+		if (run && key === run.next && same(run.users, users)) {
+			run.next = key + 1;
+			continue;
+		}
+		if (run) stretches.push(run);
+		run = { key, next: key + 1, users };
+	}
+	if (run) stretches.push(run);
+	return {
+		xs,
+		ys,
+		stretches: stretches
+			.map(({ key, next, users }) => {
+				const up = key >= W * W, k = up ? key - W * W : key, across = Math.floor(k / W), from = k % W, to = from + next - key;
+				const at = up ? { x0: across, y0: from, x1: across, y1: to } : { x0: from, y0: across, x1: to, y1: across };
+				return { ...at, users, cluster: dominant(users) };
+			})
+			.sort((a, b) => a.users.length - b.users.length),
+		buys: [...buys].map(([key, users]) => ({ x: key % W, y: Math.floor(key / W), users, cluster: dominant(users) })),
+	};
 }
 
-/** The conservation law of one source: both sides and their difference. */
-export function law(c) {
-  const right = c.applied + c.duplicate + c.late + c.pending + c.quarantined + c.rejected;
-  return { left: c.received, right, off: c.received - right };
+/** The terms whose sum is what a source has received. */
+export const TERMS = ["applied", "duplicate", "late", "pending", "quarantined", "rejected"];
+
+/** The conservation law of one source: what is accounted for, and how much is missing. */
+export function law(counters) {
+	const right = TERMS.reduce((sum, term) => sum + counters[term], 0);
+	return { right, off: counters.received - right };
 }
 
 /** The colour class of a cluster: Okabe-Ito in order, grey for none. */

@@ -1,100 +1,70 @@
 // The live stream, read by fetch so that a token can be sent. It comes back by itself: waiting times double up to half
-// a minute, with jitter; it resumes after the last id it saw; silence of ten seconds counts as a broken line; a hidden
+// a minute, with jitter; it resumes after the last id it saw; silence of 20 seconds counts as a broken line; a hidden
 // tab closes it and a shown one opens it again.
 
 import { SseParser, backoffMs } from "./fold.js";
-import { headers, base } from "./api.js";
+import { headers, address } from "./api.js";
 import { store, takeFrame, touch } from "./state.js";
 
-const SILENCE_MS = 10000;
-
-let abort = null;
-let attempt = 0;
-let timer = 0;
-let lastId = "";
-let wanted = false;
+const SILENCE_MS = 20000;
+let abort = null, attempt = 0, timer = 0, lastId = "";
 
 function setState(state, detail = "", retryAt = 0) {
-  store.conn = { state, detail, retryAt };
-  touch("conn");
-}
-
-function wait(detail) {
-  abort = null;
-  if (!wanted) return;
-  const ms = backoffMs(attempt++);
-  setState("waiting", detail, Date.now() + ms);
-  clearTimeout(timer);
-  timer = setTimeout(open, ms);
+	store.conn = { state, detail, retryAt };
+	touch("conn");
 }
 
 async function open() {
-  clearTimeout(timer);
-  if (!wanted || abort) return;
-  const mine = (abort = new AbortController());
-  if (store.conn.state !== "waiting") setState("connecting");
-  let silence = 0;
-  const heard = () => {
-    clearTimeout(silence);
-    silence = setTimeout(() => mine.abort(new Error("nothing heard for 10 s")), SILENCE_MS);
-  };
-  try {
-    heard();
-    const extra = { accept: "text/event-stream", ...(lastId ? { "last-event-id": lastId } : {}) };
-    const answer = await fetch(`${base}api/live`, { headers: headers(extra), signal: mine.signal, cache: "no-store" });
-    if (answer.status === 401 || answer.status === 403) {
-      abort = null;
-      setState("denied", answer.status === 401 ? "a token is needed" : "the token lacks the scope read");
-      return;
-    }
-    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    const parser = new SseParser();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) throw new Error("the server closed the stream");
-      heard();
-      for (const frame of parser.push(value)) {
-        if (frame.id) lastId = frame.id;
-        attempt = 0;
-        if (store.conn.state !== "live") setState("live");
-        takeFrame(frame.event, JSON.parse(frame.data || "null"));
-      }
-    }
-  } catch (error) {
-    if (abort === mine) wait(mine.signal.aborted ? "nothing heard for 10 s" : error instanceof TypeError ? "the server cannot be reached" : error.message);
-  } finally {
-    clearTimeout(silence);
-    mine.abort();
-  }
+	const mine = (abort = new AbortController());
+	let silence = 0;
+	const heard = () => {
+		clearTimeout(silence);
+		silence = setTimeout(() => mine.abort(), SILENCE_MS);
+	};
+	try {
+		heard();
+		const resume = lastId ? { "last-event-id": lastId } : {};
+		const answer = await fetch(address("api/live"), { headers: headers({ accept: "text/event-stream", ...resume }), signal: mine.signal, cache: "no-store" });
+		if (answer.status === 401 || answer.status === 403) return setState("denied", answer.status === 401 ? "a token is needed" : "the token lacks the scope read");
+		if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+		const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), parser = new SseParser();
+		for (;;) {
+			const { done, value } = await reader.read();
+			if (done) throw new Error("the server closed the stream");
+			if (abort !== mine) return;
+			heard();
+			for (const frame of parser.push(value)) {
+				lastId = frame.id || lastId;
+				attempt = 0;
+				if (store.conn.state !== "live") setState("live");
+				takeFrame(frame.event, JSON.parse(frame.data));
+			}
+		}
+	} catch (error) {
+		if (abort !== mine) return;
+		const ms = backoffMs(attempt++);
+		setState("waiting", mine.signal.aborted ? "nothing heard for 20 s" : error instanceof TypeError ? "the server cannot be reached" : error.message, Date.now() + ms);
+		timer = setTimeout(open, ms);
+	} finally {
+		clearTimeout(silence);
+		mine.abort();
+	}
 }
 
-function close(state) {
-  wanted = false;
-  clearTimeout(timer);
-  const old = abort;
-  abort = null;
-  if (old) old.abort();
-  setState(state);
+function close() {
+	clearTimeout(timer);
+	const old = abort;
+	abort = null;
+	old?.abort();
 }
 
-export function start() {
-  wanted = true;
-  attempt = 0;
-  open();
+/** Opens the stream at once: at the start, by a button, with a new token, when the network or the reader is back. */
+export function connect() {
+	close();
+	if (document.hidden) return setState("paused");
+	setState("connecting");
+	open();
 }
 
-/** Tries at once instead of waiting: a button, a new token, the network's return. */
-export function retryNow() {
-  if (document.hidden) return;
-  clearTimeout(timer);
-  wanted = true;
-  const old = abort;
-  abort = null;
-  if (old) old.abort();
-  setState("connecting");
-  open();
-}
-
-document.addEventListener("visibilitychange", () => (document.hidden ? close("paused") : start()));
-addEventListener("online", () => store.conn.state === "waiting" && retryNow());
+document.addEventListener("visibilitychange", connect);
+addEventListener("online", () => store.conn.state === "waiting" && connect());
