@@ -8,6 +8,7 @@ use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 pub(super) type Client = StreamConsumer<Context>;
 
@@ -113,7 +114,7 @@ const BOUNDS_WAIT: Duration = Duration::from_secs(5);
 const PROBE_WAIT: Duration = Duration::from_secs(15);
 
 /// Asks for the partitions that this shard reads and for their bounds. Blocks.
-pub(super) fn probe(client: &Client, config: &KafkaConfig) -> Result<Probe, ProbeError> {
+fn probe(client: &Client, config: &KafkaConfig) -> Result<Probe, ProbeError> {
     let unreachable = |detail: String| ProbeError { detail, missing: false };
     let metadata =
         client.fetch_metadata(Some(&config.topic), METADATA_WAIT).map_err(|error| unreachable(format!("no broker answers: {error}")))?;
@@ -148,7 +149,41 @@ pub(super) fn probe(client: &Client, config: &KafkaConfig) -> Result<Probe, Prob
     Ok(Probe { partitions: own.map(|id| (id, bounds(id))).collect() })
 }
 
-/// Closing a consumer blocks until its threads have ended.
-pub(super) fn close(client: Arc<Client>) {
-    tokio::task::spawn_blocking(move || drop(client));
+/// A client that is closed on a thread of its own: closing waits for brokers, for up to a minute when none answers, and neither
+/// a session nor the end of the server may wait for that.
+pub(super) struct Owned(Option<Arc<Client>>);
+
+impl Owned {
+    pub fn new(client: Client) -> Self {
+        Self(Some(Arc::new(client)))
+    }
+
+    pub fn share(&self) -> Arc<Client> {
+        self.0.clone().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        if let Err(error) = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client)) {
+            tracing::debug!("a Kafka client is closed in place: {error}");
+        }
+    }
+}
+
+/// Asks on a thread of its own, which nobody has to wait for.
+pub(super) fn ask(client: Arc<Client>, config: KafkaConfig) -> oneshot::Receiver<Result<Probe, ProbeError>> {
+    let (sender, answer) = oneshot::channel();
+    let asking = std::thread::Builder::new().name("kafka-probe".into()).spawn(move || {
+        let probe = probe(&client, &config);
+        drop(client);
+        // Nobody waits for it any more when the session has ended.
+        let _ = sender.send(probe);
+    });
+    if let Err(error) = asking {
+        // The receiver finds the sender gone and reports that.
+        tracing::warn!("no thread for asking the broker: {error}");
+    }
+    answer
 }

@@ -5,6 +5,7 @@
 
 use super::{KafkaConfig, KafkaError, client};
 use crate::formats::Refusal;
+use futures::StreamExt;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,9 @@ use tokio::sync::mpsc;
 
 const QUEUE_MESSAGES: usize = 1_024;
 const DELIVERY_WAIT: Duration = Duration::from_secs(30);
+
+/// On their way to the broker at once.
+const CONCURRENT_MESSAGES: usize = 64;
 
 /// A message that became a dead letter.
 pub(super) struct Rejected {
@@ -35,6 +39,15 @@ impl Rejected {
     }
 }
 
+async fn produce(producer: &FutureProducer<client::Context>, topic: &str, rejected: Rejected) {
+    let headers = OwnedHeaders::new_with_capacity(rejected.headers.len());
+    let headers = rejected.headers.iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+    let record = FutureRecord::<(), _>::to(topic).payload(&rejected.payload).headers(headers);
+    if let Err((error, _)) = producer.send(record, DELIVERY_WAIT).await {
+        tracing::warn!(topic, "a dead letter was not forwarded: {error}");
+    }
+}
+
 /// Produces dead letters in the background. Dropping it ends that once the queue is empty.
 pub(super) struct Forwarder {
     queue: mpsc::Sender<Rejected>,
@@ -50,19 +63,11 @@ impl Forwarder {
         settings.set("message.timeout.ms", DELIVERY_WAIT.as_millis().to_string());
         let producer: FutureProducer<client::Context> =
             settings.create_with_context(client::Context).map_err(|error| KafkaError::Client(error.to_string()))?;
-        let (queue, mut messages) = mpsc::channel::<Rejected>(QUEUE_MESSAGES);
+        let (queue, messages) = mpsc::channel::<Rejected>(QUEUE_MESSAGES);
         let topic = topic.to_owned();
         tokio::spawn(async move {
-            while let Some(rejected) = messages.recv().await {
-                let headers =
-                    rejected.headers.iter().fold(OwnedHeaders::new_with_capacity(rejected.headers.len()), |headers, (key, value)| {
-                        headers.insert(Header { key, value: Some(value) })
-                    });
-                let record = FutureRecord::<(), _>::to(&topic).payload(&rejected.payload).headers(headers);
-                if let Err((error, _)) = producer.send(record, DELIVERY_WAIT).await {
-                    tracing::warn!(topic, "a dead letter was not forwarded: {error}");
-                }
-            }
+            let messages = futures::stream::unfold(messages, |mut messages| async { messages.recv().await.map(|next| (next, messages)) });
+            messages.for_each_concurrent(CONCURRENT_MESSAGES, |rejected| produce(&producer, &topic, rejected)).await;
         });
         Ok(Self { queue, dropped: AtomicU64::new(0) })
     }

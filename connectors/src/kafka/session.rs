@@ -17,8 +17,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// How a session ends well enough to go on or to leave.
@@ -39,7 +38,7 @@ struct InFlight {
 }
 
 struct Asked {
-    answer: JoinHandle<Result<Probe, ProbeError>>,
+    answer: oneshot::Receiver<Result<Probe, ProbeError>>,
     /// Where partitions stood when the question was asked: the answer is no younger.
     next: BTreeMap<i32, i64>,
 }
@@ -69,13 +68,14 @@ pub(super) async fn run(
     let client: Client = client::client_config(config)
         .create_with_context(client::Context)
         .map_err(|error: rdkafka::error::KafkaError| KafkaError::Client(error.to_string()))?;
-    let client = Arc::new(client);
+    // Declared before the session, so that it is the last to let go of the client.
+    let client = client::Owned::new(client);
     let mut session = Session {
         config,
         sink,
         memory,
         forwarder,
-        client: client.clone(),
+        client: client.share(),
         reading: BTreeMap::new(),
         batch: Batch::default(),
         in_flight: None,
@@ -87,8 +87,6 @@ pub(super) async fn run(
         // It will succeed or fail without us; but its positions must be settled before anybody asks for them.
         let _ = in_flight.commit.await;
     }
-    drop(session);
-    client::close(client);
     end
 }
 
@@ -190,6 +188,10 @@ impl Session<'_> {
                 Some(format!("the broker does not have the messages at a position: {code}"))
             }
             Err(Error::MessageConsumptionFatal(code)) => Some(format!("the client has failed: {code}")),
+            Err(Error::MessageConsumption(RDKafkaErrorCode::AllBrokersDown)) => {
+                self.report_all("no broker can be reached");
+                None
+            }
             Err(error) => {
                 // The client tries again by itself. What it says stands until it has been quiet from one look at the topic to the next.
                 tracing::info!(topic = self.config.topic, "Kafka: {error}");
@@ -203,7 +205,7 @@ impl Session<'_> {
     fn ask(&self) -> Asked {
         let (client, config) = (self.client.clone(), self.config.clone());
         let next = self.reading.iter().map(|(id, partition)| (*id, partition.next)).collect();
-        Asked { answer: tokio::task::spawn_blocking(move || client::probe(&client, &config)), next }
+        Asked { answer: client::ask(client, config), next }
     }
 
     /// The broker has said what the topic looks like.
