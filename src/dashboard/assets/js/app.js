@@ -71,7 +71,7 @@ let refused = false;
 function askToken() {
 	const box = byId("token-box");
 	if (box.open) return;
-	text(byId("token-error"), refused ? `The server refused this one: ${store.conn.detail || "it is not known"}.` : "");
+	text(byId("token-error"), refused ? `Refused: ${store.conn.detail || "the token is not known"}.` : "");
 	box.showModal();
 	byId("token").focus();
 }

@@ -87,7 +87,7 @@ subscribe((kinds) => (kinds.has("conn") || kinds.has("status")) && tick());
 
 /** Asks while the tab is shown: at once, every `everyMs()`, when the server is back, and with a new token. */
 export function poll(p, load, everyMs) {
-	let timer = 0, abort = null, stopped = false, hadData = false, was = store.conn.state;
+	let timer = 0, abort = null, stopped = false, hadData = false, lost = false;
 	const run = async () => {
 		clearTimeout(timer);
 		if (stopped || document.hidden) return;
@@ -107,8 +107,8 @@ export function poll(p, load, everyMs) {
 		timer = setTimeout(run, everyMs());
 	};
 	const off = subscribe((kinds) => {
-		const back = store.conn.state === "live" && was !== "live";
-		was = store.conn.state;
+		const { state } = store.conn, back = lost && state === "live";
+		lost = state === "waiting" || state === "denied" || (lost && !back);
 		if (back || kinds.has("shown") || kinds.has("token")) run();
 	});
 	run();

@@ -79,6 +79,8 @@ function takeStatus(status) {
 
 function takeMinutes(frame) {
 	const fixes = store.minutes.apply(frame.cells, frame.snapshot, now(), time);
+	// The clusters follow a snapshot, complete.
+	if (frame.snapshot) store.clusters.clear();
 	store.minutesSeen = true;
 	store.truncated = frame.truncated || (store.truncated && !frame.snapshot);
 	if (fixes.length) store.corrections = [...fixes.reverse(), ...store.corrections].slice(0, CORRECTIONS_KEPT);

@@ -3,7 +3,7 @@
 // tab closes it and a shown one opens it again.
 
 import { SseParser, backoffMs } from "./fold.js";
-import { headers, address } from "./api.js";
+import { headers, address, token } from "./api.js";
 import { store, takeFrame, touch } from "./state.js";
 
 const SILENCE_MS = 20000;
@@ -25,7 +25,7 @@ async function open() {
 		heard();
 		const resume = lastId ? { "last-event-id": lastId } : {};
 		const answer = await fetch(address("api/live"), { headers: headers({ accept: "text/event-stream", ...resume }), signal: mine.signal, cache: "no-store" });
-		if (answer.status === 401 || answer.status === 403) return setState("denied", answer.status === 401 ? "a token is needed" : "the token lacks the scope read");
+		if (answer.status === 401 || answer.status === 403) return setState("denied", answer.status === 403 ? "the token lacks the scope read" : token() ? "the token is not known" : "a token is needed");
 		if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
 		const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), parser = new SseParser();
 		for (;;) {
