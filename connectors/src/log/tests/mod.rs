@@ -2,6 +2,7 @@
 
 mod damage;
 mod lifecycle;
+mod model;
 mod round_trip;
 
 use super::{CompactionLimits, LogConfig, LogError, LogReader, LogWriter};
