@@ -92,8 +92,10 @@ mod tests {
     use std::collections::HashMap;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
-        fn counts_like_a_map(rows in proptest::collection::vec(prop_oneof![0u64..40, any::<u64>()], 0..20_000), block in 1usize..=BLOCK) {
+        fn counts_like_a_map(rows in proptest::collection::vec(prop_oneof![0u64..40, any::<u64>()], 0..10_000), block in 1usize..=BLOCK) {
             let mut ordinals = Ordinals::default();
             let mut seen: HashMap<u64, u32> = HashMap::new();
             for rows in rows.chunks(block) {
