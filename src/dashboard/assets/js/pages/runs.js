@@ -12,8 +12,8 @@ const TONES = { PENDING: "quiet", STARTED: "warn", SUCCESS: "good", FAILURE: "ba
 const unfinished = (run) => run.status === "PENDING" || run.status === "STARTED";
 
 function progress(run) {
-	const p = run.progress, share = p?.total > 0 ? Math.min(1, p.done / p.total) : 0, bar = h("i");
-	if (!p) return unfinished(run) ? h("span.quiet", run.status === "PENDING" ? "waiting" : "working") : "";
+	const p = run.progress, share = Math.min(1, p?.done / p?.total), bar = h("i");
+	if (!p?.total) return p?.done ? `${num(p.done)} ${p.unit} so far` : { PENDING: "waiting", STARTED: "working" }[run.status] || "";
 	bar.style.width = `${share * 100}%`;
 	return h("div", h("div.meter", { role: "progressbar", "aria-valuenow": Math.round(share * 100), "aria-valuemin": 0, "aria-valuemax": 100 }, bar), h("span.quiet", `${Math.floor(share * 100)} %, ${num(p.done)} of ${num(p.total)} ${p.unit}`));
 }
@@ -55,7 +55,7 @@ export function mount(root) {
 		detail = run;
 		one.ready(oneBox);
 		one.unit(`${run.run_id}; ${plural(logs.length, "log line")}${logs.length >= LINES ? ", older ones left out" : ""}`);
-		fill(head, facts([["state", run.status.toLowerCase()], ["started", stamp(time(run.start_time))], ["ended", stamp(time(run.end_time))], ["took", took(run)]]), run.error_message && h("p.bad", run.error_message), progress(run));
+		fill(head, facts([["job", run.job_name], ["state", run.status.toLowerCase()], ["attempts", num(run.attempt)], ["started", stamp(time(run.start_time))], ["ended", stamp(time(run.end_time))], ["took", took(run)]]), run.error_message && h("p.bad", run.error_message), progress(run));
 		cancel.hidden = !unfinished(run);
 		const bottom = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
 		fill(log, table("Log", ["time", "level", "step", "message"], logs.map((l) => [h("span.mono.nowrap", stamp(time(l.timestamp), 4)), h(`span.${l.level === "ERROR" ? "bad" : l.level.startsWith("WARN") ? "warn" : "quiet"}`, l.level), h("span.mono", l.step_key || ""), l.message])));
