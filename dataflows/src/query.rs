@@ -8,7 +8,7 @@ use crate::state::StateRow;
 use crate::views::journeys::Journey;
 use crate::views::minutes::MinuteUpdate;
 use crate::views::sessions::state::{Counts, SourceState};
-use desireline_records::{ClusterModel, EventId, LogicalTime, Micros, SourceId};
+use desireline_records::{ClusterModel, ColdPart, EventId, LogicalTime, Micros, SourceId};
 use ecow::EcoString;
 use std::sync::Arc;
 
@@ -87,10 +87,8 @@ pub struct SealableSession {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// In order of (hash, source, user). `looked_to`: every user with a smaller hash was looked at; absent when all were.
-    Users {
-        users: Vec<UserAnswer>,
-        looked_to: Option<u64>,
-    },
+    /// `cold`: the cold parts of the sources of users with sealed sessions.
+    Users { users: Vec<UserAnswer>, looked_to: Option<u64>, cold: Vec<(SourceId, Vec<ColdPart>)> },
     Clusters {
         model: Option<Arc<ClusterModel>>,
         sizes: Vec<u64>,
@@ -151,7 +149,7 @@ pub fn merge_users(parts: Vec<Answer>) -> (Vec<UserAnswer>, Option<ListCursor>) 
     let mut users = Vec::new();
     let mut bound: Option<u64> = None;
     for part in parts {
-        if let Answer::Users { users: part, looked_to } = part {
+        if let Answer::Users { users: part, looked_to, .. } = part {
             users.extend(part);
             bound = match (bound, looked_to) {
                 (Some(a), Some(b)) => Some(a.min(b)),

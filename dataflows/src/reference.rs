@@ -182,16 +182,10 @@ impl Reference {
 
     /// The journey of every user that has a session.
     pub fn journeys(&self) -> BTreeMap<(SourceId, EcoString), Journey> {
-        let sum = |sessions: &Vec<SessionFact>| {
-            let mut journey = Journey {
-                views: sessions.iter().map(|s| s.views).sum(),
-                carts: sessions.iter().map(|s| s.carts).sum(),
-                transactions: sessions.iter().map(|s| s.transactions).sum(),
-                sessions: sessions.len() as i64,
-                ..Journey::default()
-            };
-            journey.set_value(sessions.iter().map(|s| s.value).sum());
-            journey
+            let sum = |sessions: &Vec<SessionFact>| {
+            let total = |part: fn(&SessionFact) -> i64| sessions.iter().map(part).sum();
+            let value = sessions.iter().map(|s| s.value).sum();
+            Journey::new(total(|s| s.views), total(|s| s.carts), total(|s| s.transactions), sessions.len() as i64, value)
         };
         self.sessions().iter().map(|(key, sessions)| (key.clone(), sum(sessions))).collect()
     }

@@ -43,7 +43,7 @@ fn all_users(engine: &Engine) -> Vec<desireline_dataflows::query::UserAnswer> {
     let (_, parts) = engine.ask(Query::Users(query)).expect("an answer");
     let mut users = Vec::new();
     for part in parts {
-        let Answer::Users { users: part, looked_to } = part else { panic!("not users") };
+        let Answer::Users { users: part, looked_to, .. } = part else { panic!("not users") };
         assert_eq!(looked_to, None);
         users.extend(part);
     }

@@ -194,6 +194,38 @@ pub struct Status {
     pub events_per_second: f64,
     pub log: LogStatus,
     pub sources: Vec<SourceStatus>,
+    /// Erasures whose rows have not yet left log and cold parts.
+    pub erasures: Vec<ErasureStatus>,
+    pub engine: EngineStatus,
+}
+
+/// An erasure: from every view the user is gone; this is about what lies on disk.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErasureStatus {
+    pub id: String,
+    pub source_id: SourceId,
+    pub requested_at: Micros,
+    pub deadline: Micros,
+    /// Log segments and dead letters.
+    pub log_done: bool,
+    pub cold_parts_done: bool,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct EngineStatus {
+    pub users: u64,
+    pub minute_cells: u64,
+    /// Distinct (page, event type) pairs of open events.
+    pub kinds: u64,
+    /// Re-cuts of users above `engine.max_open_events`.
+    pub expensive_recuts: u64,
+    /// Users that moved from one cluster to another.
+    pub users_moved: u64,
+    /// Cluster models that did not follow the one in force.
+    pub stale_models: u64,
+    /// Rows behind the seal boundary that were not marked late: 0 unless an invariant broke.
+    pub late_unmarked: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use crate::views::sessions::SessionsState;
 use crate::views::sessions::state::{BUCKETS, User, bucket_of, path, sealable, session_rows};
 use desireline_records::{EventId, Micros, SourceId};
 use ecow::EcoString;
+use std::collections::BTreeSet;
 
 pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
     match query {
@@ -35,8 +36,10 @@ fn users(views: &mut Views, query: &UserQuery) -> Answer {
         Some(user) => (find_users(&sessions, query.source, user), None),
         None => list_users(&sessions, query),
     };
-    let users = slots.into_iter().map(|slot| user_answer(views, &sessions, slot)).collect();
-    Answer::Users { users, looked_to }
+    let users: Vec<UserAnswer> = slots.into_iter().map(|slot| user_answer(views, &sessions, slot)).collect();
+    let sealed: BTreeSet<SourceId> = users.iter().filter(|user| user.sealed_sessions > 0).map(|user| user.source).collect();
+    let cold = sealed.into_iter().filter_map(|source| Some((source, sessions.sources.get(&source)?.cold.clone()))).collect();
+    Answer::Users { users, looked_to, cold }
 }
 
 fn find_users(sessions: &SessionsState, source: Option<SourceId>, user: &EcoString) -> Vec<u32> {

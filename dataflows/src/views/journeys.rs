@@ -28,11 +28,20 @@ pub struct Journey {
     pub transactions: i64,
     pub sessions: i64,
     /// Sum of transaction values in ten-thousandths, as two halves of an `i128` (which would double the padding).
-    pub(crate) value_high: i64,
-    pub(crate) value_low: u64,
+    value_high: i64,
+    value_low: u64,
 }
 
 impl Journey {
+    pub fn new(views: i64, carts: i64, transactions: i64, sessions: i64, value: i128) -> Self {
+        Self { views, carts, transactions, sessions, value_high: (value >> 64) as i64, value_low: value as u64 }
+    }
+
+    /// So many sessions without moves.
+    pub fn of_sessions(sessions: i64) -> Self {
+        Self::new(0, 0, 0, sessions, 0)
+    }
+
     pub fn value(&self) -> i128 {
         (i128::from(self.value_high) << 64) | i128::from(self.value_low)
     }
@@ -168,31 +177,25 @@ pub fn scan(trace: &mut JourneysTrace, source: SourceId, mut each: impl FnMut(Us
 mod tests {
     use super::*;
 
-    fn journey(views: i64, carts: i64, transactions: i64, sessions: i64, value: i128) -> Journey {
-        let mut journey = Journey { views, carts, transactions, sessions, ..Journey::default() };
-        journey.set_value(value);
-        journey
-    }
-
     #[test]
     fn features_by_hand() {
-        assert_eq!(journey(2, 1, 1, 2, 0).features(false), [2.0, 1.0, 1.0, 2.0, 1.0, 0.5]);
-        assert_eq!(journey(3, 0, 0, 2, 0).features(false), [3.0, 0.0, 0.0, 2.0, 1.5, 0.0]);
-        assert_eq!(journey(4, 1, 1, 2, 0).features(false), [4.0, 1.0, 1.0, 2.0, 2.0, 0.25]);
-        assert_eq!(journey(0, 0, 1, 1, 0).features(false)[5], 1.0);
-        assert_eq!(journey(2, 0, 1, 1, 125_000).features(true), [2.0, 0.0, 12.5, 1.0, 2.0, 6.25]);
+        assert_eq!(Journey::new(2, 1, 1, 2, 0).features(false), [2.0, 1.0, 1.0, 2.0, 1.0, 0.5]);
+        assert_eq!(Journey::new(3, 0, 0, 2, 0).features(false), [3.0, 0.0, 0.0, 2.0, 1.5, 0.0]);
+        assert_eq!(Journey::new(4, 1, 1, 2, 0).features(false), [4.0, 1.0, 1.0, 2.0, 2.0, 0.25]);
+        assert_eq!(Journey::new(0, 0, 1, 1, 0).features(false)[5], 1.0);
+        assert_eq!(Journey::new(2, 0, 1, 1, 125_000).features(true), [2.0, 0.0, 12.5, 1.0, 2.0, 6.25]);
     }
 
     #[test]
     fn values_add_up_beyond_64_bits_and_below_zero() {
         let mut sum = Journey::default();
         for _ in 0..2_000 {
-            sum.add(&journey(0, 0, 1, 0, 10_000_000_000_000_000));
+            sum.add(&Journey::new(0, 0, 1, 0, 10_000_000_000_000_000));
         }
         assert_eq!(sum.value(), 20_000_000_000_000_000_000);
         sum.add(&sum.negated());
         assert!(sum.is_zero());
-        sum.add(&journey(0, 0, 0, 0, -5));
+        sum.add(&Journey::new(0, 0, 0, 0, -5));
         assert_eq!((sum.value(), sum.multiply(&-3).value()), (-5, 15));
     }
 }

@@ -469,7 +469,7 @@ impl SessionsState {
             user.history.recut_all(cut);
             let sessions = user.history.sessions() as i64;
             if sessions != had {
-                out.journeys.push((UserKey { source: settings.source, slot }, Journey { sessions: sessions - had, ..Journey::default() }));
+                out.journeys.push((UserKey { source: settings.source, slot }, Journey::of_sessions(sessions - had)));
             }
             if let Some(diff) = followed {
                 diff.after(user, &self.kinds, time, changes);
@@ -546,7 +546,7 @@ impl SessionsState {
                 let removed = user.history.seal(sessions);
                 let sealed = user.sealed.get_or_insert_default();
                 sealed.events += removed.len() as u64;
-                let mut journey = Journey { sessions: sessions as i64, ..Journey::default() };
+                let mut journey = Journey::of_sessions(sessions as i64);
                 let mut value = 0i128;
                 for event in &removed {
                     step(&mut journey, self.kinds.movement(event.kind), 1);
@@ -659,7 +659,7 @@ pub fn open_journey(history: &History, kinds: &Kinds) -> Journey {
 
 /// The sum over the events of one session.
 pub fn path(events: &[OpenEvent], kinds: &Kinds) -> Journey {
-    let mut journey = Journey { sessions: 1, ..Journey::default() };
+    let mut journey = Journey::of_sessions(1);
     let mut value = 0i128;
     for event in events {
         step(&mut journey, kinds.movement(event.kind), 1);

@@ -1,0 +1,201 @@
+//! Erasure of a user: from every view at once, from log, cold parts and dead letters by a deadline.
+//!
+//! At once: an `Erase` record retracts the user's open events, its sealed sessions and their minutes (re-read from the log, since
+//! views hold no sealed events), and its journey. Later, in the background: the log is rewritten without the user's rows and dead
+//! letters, and the record itself forgets who it was about, keeping only what the rows had been counted as; the cold parts are
+//! rewritten likewise. Until both are done the erasure is pending: it is shown in the status, and resumed after a restart, because
+//! the record still names the user.
+//!
+//! Models are not unlearned: centroids keep what they took from the user's journey, as one among many.
+
+use super::fold::PendingErasure;
+use super::{ErasureStatus, Inner, NO_PANIC, Service, ServiceError};
+use desireline_connectors::log::{Compactor, PurgeUser};
+use desireline_dataflows::query::{Answer, Query, UserQuery};
+use desireline_dataflows::reference::Reference;
+use desireline_dataflows::views::minutes::minute_of;
+use desireline_records::time::now_micros;
+use desireline_records::{
+    Batch, Control, DeadLetterKind, EraseUser, Event, LogicalTime, MinuteCount, Movement, Purged, SealedSession, SourceId, Token, user_hash,
+};
+use ecow::EcoString;
+use futures::StreamExt;
+use std::collections::BTreeMap;
+
+/// Rows decoded at once while history is re-read.
+const SCAN_ROWS: usize = 32_768;
+
+impl Service {
+    /// Erases a user from every view at once. The physical erasure goes on in the background; its id is returned.
+    pub async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError> {
+        let inner = &self.inner;
+        inner.must_be_ready()?;
+        let _history = inner.history.lock().await;
+        let user = EcoString::from(user);
+        let committed = inner.committed.load(std::sync::atomic::Ordering::Acquire);
+        inner.wait_applied(committed, inner.config.peek_deadline).await?;
+        let sealed = inner.sealed_sessions_of(source, &user).await?;
+        let facts = match sealed {
+            Some(0) => Facts::default(),
+            // With sealed sessions, or nothing open at all: only the log can tell.
+            _ => inner.facts(source, &user, LogicalTime::MAX).await?,
+        };
+        if sealed.is_none() && !facts.mentioned {
+            return Err(ServiceError::NotFound(format!("source {source} has no user with this id")));
+        }
+        let erase = EraseUser {
+            source,
+            user,
+            requested_at: now_micros(),
+            sealed_minutes: facts.sealed_minutes,
+            sealed_sessions: facts.sealed_sessions,
+            purged: None,
+        };
+        let token = inner.commit_control(Control::Erase(erase)).await?;
+        inner.wait_applied(token.time, inner.config.peek_deadline).await?;
+        inner.maintain.notify_one();
+        Ok((token, erasure_id(token.time)))
+    }
+}
+
+fn erasure_id(time: LogicalTime) -> String {
+    format!("erasure-{time}")
+}
+
+/// What the log says about one user.
+#[derive(Default)]
+struct Facts {
+    /// Any row, late or dead ones included.
+    mentioned: bool,
+    sealed_minutes: Vec<MinuteCount>,
+    sealed_sessions: Vec<SealedSession>,
+    counts: Purged,
+}
+
+impl Inner {
+    /// How many sealed sessions the views have of a user; nothing when they do not know it.
+    async fn sealed_sessions_of(&self, source: SourceId, user: &EcoString) -> Result<Option<u64>, ServiceError> {
+        let query = UserQuery { source: Some(source), user: Some(user.clone()), sessions_max: 1, users_max: 1, ..UserQuery::default() };
+        let (_, parts) = self.ask(Query::Users(query)).await?;
+        Ok(parts.iter().find_map(|part| match part {
+            Answer::Users { users, .. } => users.first().map(|user| user.sealed_sessions),
+            _ => None,
+        }))
+    }
+
+    /// Re-reads the log for one user, up to a time.
+    async fn facts(&self, source: SourceId, user: &EcoString, until: LogicalTime) -> Result<Facts, ServiceError> {
+        let unreadable = |e: desireline_connectors::log::LogError| ServiceError::Unavailable(format!("the log cannot be read: {e}"));
+        let mut reference = Reference::default();
+        let mut facts = Facts::default();
+        let mut batches = self.reader.batches(0, SCAN_ROWS);
+        while let Some(batch) = batches.next().await {
+            let mut batch = batch.map_err(unreadable)?;
+            if batch.time > until {
+                break;
+            }
+            let mine = |event: &Event| event.source == source && event.user == *user;
+            batch.events.retain(mine);
+            batch.dead_letters.retain(|letter| letter.source == source && letter.user == *user);
+            // Earlier erasures that were carried out are about others, or about rows that are gone.
+            batch.controls.retain(|control| !matches!(control, Control::Erase(erase) if erase.user != *user));
+            facts.mentioned |= !batch.events.is_empty() || !batch.dead_letters.is_empty();
+            for letter in &batch.dead_letters {
+                match letter.kind {
+                    DeadLetterKind::Quarantined => facts.counts.quarantined += 1,
+                    _ => facts.counts.rejected += 1,
+                }
+            }
+            batch.dead_letters.clear();
+            reference.apply(&Batch { events: batch.events, controls: batch.controls, ..Batch::default() });
+        }
+        if let Some(counts) = reference.counts().get(&source) {
+            facts.counts.applied = counts.applied;
+            facts.counts.duplicate = counts.duplicate;
+            facts.counts.conflict = counts.conflict;
+            facts.counts.late = counts.late;
+            facts.counts.deleted = counts.deleted;
+        }
+        facts.sealed_minutes = minute_counts(&reference.sealed_events(source, user));
+        let sessions = reference.sessions().remove(&(source, user.clone())).unwrap_or_default();
+        facts.sealed_sessions = sessions.iter().filter(|s| s.sealed).map(sealed_session).collect();
+        Ok(facts)
+    }
+
+    /// Carries out what is pending. Each target is tried again until it is done.
+    pub(super) async fn carry_out_erasures(&self, compactor: &Compactor) {
+        let pending: Vec<PendingErasure> = self.fold.read().expect(NO_PANIC).erasures.clone();
+        if pending.is_empty() {
+            return;
+        }
+        if let Err(error) = self.carry_out(compactor, &pending).await {
+            tracing::error!(%error, "an erasure could not be carried out yet; it will be tried again");
+            let mut errors = self.erasure_errors.lock().expect(NO_PANIC);
+            pending.iter().for_each(|erasure| drop(errors.insert(erasure.time, error.to_string())));
+        }
+    }
+
+    async fn carry_out(&self, compactor: &Compactor, pending: &[PendingErasure]) -> Result<(), ServiceError> {
+        let _history = self.history.lock().await;
+        let mut by_source: BTreeMap<SourceId, Vec<(u64, EcoString, LogicalTime)>> = BTreeMap::new();
+        for PendingErasure { erase, time } in pending {
+            let user = (user_hash(erase.source, &erase.user), erase.user.clone(), *time);
+            by_source.entry(erase.source).or_default().push(user);
+        }
+        for (source, users) in &by_source {
+            self.rewrite_cold(*source, Some(users)).await?;
+        }
+        // The log last: as long as its records name the users, an interrupted erasure is taken up again.
+        let mut purge = Vec::new();
+        for PendingErasure { erase, time } in pending {
+            let purged = self.facts(erase.source, &erase.user, *time).await?.counts;
+            purge.push(PurgeUser { source: erase.source, user: erase.user.clone(), until: *time, purged });
+        }
+        compactor.purge(&purge).await.map_err(|e| ServiceError::Unavailable(format!("the log cannot be rewritten: {e}")))?;
+        let done: Vec<LogicalTime> = pending.iter().map(|erasure| erasure.time).collect();
+        self.fold.write().expect(NO_PANIC).erasures.retain(|erasure| !done.contains(&erasure.time));
+        self.erasure_errors.lock().expect(NO_PANIC).retain(|time, _| !done.contains(time));
+        tracing::info!(erasures = done.len(), "erased users have left log, dead letters and cold parts");
+        Ok(())
+    }
+
+    pub(super) fn erasure_statuses(&self) -> Vec<ErasureStatus> {
+        let fold = self.fold.read().expect(NO_PANIC);
+        let errors = self.erasure_errors.lock().expect(NO_PANIC);
+        let deadline = i64::try_from(self.config.erasure_deadline.as_micros()).unwrap_or(i64::MAX);
+        let status = |PendingErasure { erase, time }: &PendingErasure| ErasureStatus {
+            id: erasure_id(*time),
+            source_id: erase.source,
+            requested_at: erase.requested_at,
+            deadline: erase.requested_at.saturating_add(deadline),
+            log_done: false,
+            cold_parts_done: fold.sources.get(&erase.source).is_none_or(|s| s.cold.is_empty()),
+            error: errors.get(time).cloned(),
+        };
+        fold.erasures.iter().map(status).collect()
+    }
+}
+
+fn sealed_session(fact: &desireline_dataflows::reference::SessionFact) -> SealedSession {
+    SealedSession {
+        first_event: fact.first_event,
+        start: fact.start,
+        end: fact.end,
+        events: fact.events as u32,
+        views: fact.views as u32,
+        carts: fact.carts as u32,
+        transactions: fact.transactions as u32,
+        value: fact.value,
+    }
+}
+
+fn minute_counts(events: &[Event]) -> Vec<MinuteCount> {
+    let mut cells: BTreeMap<_, (i64, i128)> = BTreeMap::new();
+    for event in events {
+        let cell = cells.entry((minute_of(event.time), event.page.clone(), event.event_type.clone())).or_default();
+        cell.0 += 1;
+        cell.1 += if event.movement == Movement::Transaction { i128::from(event.value.0) } else { 0 };
+    }
+    let count = |((minute, page, event_type), (count, revenue))| MinuteCount { minute, page, event_type, count, revenue };
+    cells.into_iter().map(count).collect()
+}
