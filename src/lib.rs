@@ -4,6 +4,8 @@ pub mod cli;
 pub mod config;
 pub mod dashboard;
 pub mod generate;
+pub mod http;
+pub mod metrics;
 pub mod runs;
 pub mod service;
 pub mod trigger;

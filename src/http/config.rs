@@ -55,7 +55,7 @@ impl Default for HttpConfig {
             page_max: 10_000,
             validation_status: 400,
             request_timeout: Duration::from_secs(30),
-            header_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
             requests_max: 512,
             connections_max: 2_048,
             shutdown_grace: Duration::from_secs(10),
@@ -185,8 +185,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_by_its_secret_alone() {
-        let token =
-            |name: &str, secret| AccessToken { name: name.into(), hash: AccessToken::hash_of(secret), scopes: vec![Scope::Read] };
+        let token = |name: &str, secret| AccessToken { name: name.into(), hash: AccessToken::hash_of(secret), scopes: vec![Scope::Read] };
         let access = AccessConfig { tokens: vec![token("a", "one"), token("b", "two")], hosts: vec![] };
         assert_eq!(access.find("two").map(|t| t.name.as_str()), Some("b"));
         assert!(access.find("three").is_none());

@@ -99,7 +99,9 @@ impl Params {
     /// RFC 3339, a time without zone (UTC), or a date.
     pub fn time(&mut self, name: &'static str) -> Option<Micros> {
         // In a query string an unescaped `+` reads as a space; a zone offset is meant.
-        self.read(name, "must be a time like 2026-01-31T12:00:00Z", |text| time::parse_time(&text.replacen(' ', "+", 1)).or_else(|| time::parse_time(text)))
+        self.read(name, "must be a time like 2026-01-31T12:00:00Z", |text| {
+            time::parse_time(&text.replacen(' ', "+", 1)).or_else(|| time::parse_time(text))
+        })
     }
 
     pub fn at_least(&mut self) -> Option<Token> {
@@ -182,7 +184,8 @@ mod tests {
 
     #[test]
     fn good_values_are_read() {
-        let query = "source_id=2147483647&verbose=true&at_least=d1-0-ff&from=1970-01-02&to=1970-01-01T01:00:00%2B01:00&limit=99999999999999999999";
+        let query =
+            "source_id=2147483647&verbose=true&at_least=d1-0-ff&from=1970-01-02&to=1970-01-01T01:00:00%2B01:00&limit=99999999999999999999";
         let mut params = Params::from_query(query);
         assert_eq!(params.source(), Some(i32::MAX as u32));
         assert_eq!(params.flag("verbose"), Some(true));

@@ -1,0 +1,295 @@
+//! A backend that answers as it is told, and the router in front of it.
+
+use super::super::backend::Backend;
+use super::super::config::HttpConfig;
+use super::super::{AppState, router};
+use crate::metrics::Metrics;
+use crate::runs::{RunStore, Runs, RunsConfig};
+use crate::service::*;
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use desireline_records::validate::Validator;
+use desireline_records::{DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token, UserIdType};
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tower::ServiceExt;
+
+/// How the next calls end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Well,
+    Busy,
+    Broken,
+    Panics,
+    Hangs,
+}
+
+#[derive(Default)]
+pub struct Fake {
+    pub mood: Mutex<Mood>,
+    pub not_ready: AtomicBool,
+    pub events: Mutex<Vec<Event>>,
+    pub letters: Mutex<Vec<DeadLetter>>,
+    pub minutes: Mutex<Vec<MinuteRow>>,
+    pub users: Mutex<u64>,
+    pub as_of: AtomicU64,
+    pub sessions: Mutex<Option<SessionsQuery>>,
+    pub waited: Mutex<Vec<Token>>,
+    pub status_calls: AtomicUsize,
+    pub deleted: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    pub fn feel(&self, mood: Mood) {
+        *self.mood.lock().expect("lock") = mood;
+    }
+
+    pub fn set_minutes(&self, rows: Vec<MinuteRow>) {
+        *self.minutes.lock().expect("lock") = rows;
+        self.as_of.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn act(&self) -> Result<(), ServiceError> {
+        let mood = *self.mood.lock().expect("lock");
+        match mood {
+            Mood::Well => Ok(()),
+            Mood::Busy => Err(ServiceError::Busy { retry_after_s: 3 }),
+            Mood::Broken => Err(ServiceError::Internal("the secret is 42".into())),
+            Mood::Panics => panic!("told to"),
+            Mood::Hangs => std::future::pending().await,
+        }
+    }
+
+    fn at<T>(&self, value: T) -> At<T> {
+        At { as_of: self.as_of.load(Ordering::SeqCst), value }
+    }
+
+    fn token(&self) -> Token {
+        Token { shard: 0, time: self.as_of.load(Ordering::SeqCst) }
+    }
+}
+
+pub fn status(as_of: LogicalTime, sources: &[SourceId]) -> Status {
+    let counters = SourceCounters { received: 3, applied: 3, ..SourceCounters::default() };
+    let source = |source_id: &SourceId| SourceStatus {
+        source_id: *source_id,
+        name: format!("source-{source_id}"),
+        counters,
+        balanced: true,
+        watermark: Some(1_700_000_000_000_000),
+        partitions: vec![],
+        users: 2,
+        open_sessions: 1,
+        open_events: 3,
+        sealed_sessions: 0,
+        sealed_before: None,
+        model_version: 1,
+        cold_parts: vec![],
+    };
+    Status {
+        as_of,
+        committed: as_of,
+        ready: true,
+        catching_up: false,
+        replay_progress: 1.0,
+        started_at: 1_700_000_000_000_000,
+        workers: 1,
+        queue_depth: 0,
+        queue_capacity: 100,
+        memory_bytes: 1,
+        latency_p50_ms: 1.0,
+        latency_p99_ms: 2.0,
+        events_per_second: 3.0,
+        log: LogStatus { writable: true, ..LogStatus::default() },
+        sources: sources.iter().map(source).collect(),
+        erasures: vec![],
+        engine: EngineStatus::default(),
+    }
+}
+
+#[async_trait]
+impl Backend for Fake {
+    async fn ingest(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Receipt, ServiceError> {
+        self.act().await?;
+        let inserted = events.len() as u64;
+        self.events.lock().expect("lock").extend(events);
+        self.letters.lock().expect("lock").extend(dead_letters);
+        Ok(Receipt { token: self.token(), inserted, duplicates: 0 })
+    }
+
+    async fn wait_applied(&self, token: Token, _deadline: Duration) -> Result<(), ServiceError> {
+        self.waited.lock().expect("lock").push(token);
+        self.act().await
+    }
+
+    async fn sessions(&self, query: SessionsQuery) -> Result<At<Page<SessionRow>>, ServiceError> {
+        self.act().await?;
+        *self.sessions.lock().expect("lock") = Some(query);
+        let row = SessionRow {
+            source: 1,
+            user: "7".into(),
+            user_id_type: UserIdType::Int,
+            session_number: 1,
+            start: 1_700_000_000_000_000,
+            end: 1_700_000_060_000_000,
+            event_count: 3,
+            views: 1,
+            carts: 1,
+            transactions: 1,
+            value: 125_000,
+            sealed: false,
+        };
+        Ok(self.at(Page { rows: vec![row], next_cursor: Some("next".into()) }))
+    }
+
+    async fn journeys(&self, _query: JourneysQuery) -> Result<At<Page<JourneyRow>>, ServiceError> {
+        self.act().await?;
+        let row = JourneyRow {
+            source: 1,
+            user: "u".into(),
+            user_id_type: UserIdType::String,
+            state: [2.0, 1.0, 1.0],
+            paths: vec![[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]],
+            session_count: 2,
+            features: [2.0, 1.0, 1.0, 2.0, 1.0, 0.5],
+            cluster_id: None,
+        };
+        Ok(self.at(Page { rows: vec![row], next_cursor: None }))
+    }
+
+    async fn clusters(&self, source: SourceId, _at_least: Option<Token>) -> Result<At<Clusters<ClusterRow>>, ServiceError> {
+        self.act().await?;
+        let users = *self.users.lock().expect("lock");
+        let row = ClusterRow { cluster_id: 2, users, centroid: [4.0, 1.0, 1.0, 2.0, 2.0, 0.25] };
+        let clusters = if source == 999 { vec![] } else { vec![row] };
+        Ok(self.at(Clusters { user_id_type: UserIdType::Int, model_version: 1, clusters, users }))
+    }
+
+    async fn cluster_members(&self, _source: SourceId, _at_least: Option<Token>) -> Result<At<Clusters<ClusterMembers>>, ServiceError> {
+        self.act().await?;
+        let users = ["10", "9", "guest"].map(Into::into).to_vec();
+        let clusters = vec![ClusterMembers { cluster_id: 0, users, centroid: [0.0; 6] }];
+        Ok(self.at(Clusters { user_id_type: UserIdType::Int, model_version: 1, clusters, users: 3 }))
+    }
+
+    async fn minutes(&self, source: Option<SourceId>, from: Micros, _: Option<Token>) -> Result<At<Vec<MinuteRow>>, ServiceError> {
+        self.act().await?;
+        let rows = self.minutes.lock().expect("lock").clone();
+        let is_wanted = |row: &MinuteRow| row.window_start + 60_000_000 >= from && source.is_none_or(|s| s == row.source);
+        Ok(self.at(rows.into_iter().filter(is_wanted).collect()))
+    }
+
+    async fn status(&self) -> Result<Status, ServiceError> {
+        self.status_calls.fetch_add(1, Ordering::SeqCst);
+        self.act().await?;
+        Ok(status(self.as_of.load(Ordering::SeqCst), &[1, 2]))
+    }
+
+    async fn dead_letters(&self, query: DeadLettersQuery) -> Result<At<Page<DeadLetterRow>>, ServiceError> {
+        self.act().await?;
+        let letters = self.letters.lock().expect("lock").clone();
+        let wanted = letters.into_iter().filter(|letter| query.kind.is_none_or(|kind| kind == letter.kind));
+        let rows = wanted.enumerate().map(|(n, letter)| DeadLetterRow { id: n.to_string(), letter }).take(query.limit).collect();
+        Ok(self.at(Page { rows, next_cursor: None }))
+    }
+
+    async fn replay_dead_letter(&self, id: &str) -> Result<Receipt, ServiceError> {
+        self.act().await?;
+        Err(ServiceError::NotFound(format!("no dead letter {id}")))
+    }
+
+    async fn delete_event(&self, source: SourceId, id: EventId) -> Result<Token, ServiceError> {
+        self.act().await?;
+        self.deleted.lock().expect("lock").push(format!("{source} {id}"));
+        Ok(self.token())
+    }
+
+    async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError> {
+        self.act().await?;
+        self.deleted.lock().expect("lock").push(format!("{source} {user}"));
+        Ok((self.token(), "run-1".into()))
+    }
+
+    fn validator(&self) -> Arc<Validator> {
+        Arc::default()
+    }
+
+    fn as_of(&self) -> LogicalTime {
+        self.as_of.load(Ordering::SeqCst)
+    }
+
+    fn ready(&self) -> bool {
+        !self.not_ready.load(Ordering::SeqCst)
+    }
+}
+
+/// Runs that are recorded nowhere.
+struct Nowhere;
+
+#[async_trait]
+impl RunStore for Nowhere {
+    async fn record(&self, _run_id: &str, _body: Value) -> Result<(), ServiceError> {
+        Ok(())
+    }
+}
+
+/// A router and what stands behind it.
+pub struct Site {
+    pub fake: Arc<Fake>,
+    pub router: Router,
+    pub runs: Runs,
+    pub state: AppState,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: bytes::Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.bytes)))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+impl Site {
+    pub fn new(config: HttpConfig) -> Self {
+        let fake = Arc::new(Fake::default());
+        fake.as_of.store(1_000, Ordering::SeqCst);
+        *fake.users.lock().expect("lock") = 2;
+        let runs = Runs::new(RunsConfig::default(), Arc::new(Nowhere));
+        runs.restore(Vec::<(String, Value)>::new());
+        let state = AppState::new(config, fake.clone(), runs.clone(), Arc::new(Metrics::default()));
+        Self { router: router(state.clone()), fake, runs, state }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 16 << 20).await.expect("a body");
+        Answer { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    pub async fn get(&self, uri: &str) -> Answer {
+        self.send(request(Method::GET, uri).body(Body::empty()).expect("a request")).await
+    }
+
+    pub async fn post(&self, uri: &str, json: &str) -> Answer {
+        self.send(request(Method::POST, uri).header("content-type", "application/json").body(json.to_owned().into()).expect("a request"))
+            .await
+    }
+}
+
+pub fn request(method: Method, uri: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(uri).header("host", "localhost:8000")
+}
