@@ -243,7 +243,6 @@ pub struct Site {
     pub fake: Arc<Fake>,
     pub router: Router,
     pub runs: Runs,
-    pub state: AppState,
 }
 
 pub struct Answer {
@@ -270,7 +269,7 @@ impl Site {
         let runs = Runs::new(RunsConfig::default(), Arc::new(Nowhere));
         runs.restore(Vec::<(String, Value)>::new());
         let state = AppState::new(config, fake.clone(), runs.clone(), Arc::new(Metrics::default()));
-        Self { router: router(state.clone()), fake, runs, state }
+        Self { router: router(state), fake, runs }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
