@@ -18,7 +18,7 @@ use super::{Inner, Receipt, ServiceError};
 use desireline_connectors::log::{LogError, LogWriter};
 use desireline_dataflows::Applied;
 use desireline_records::time::now_micros;
-use desireline_records::{Batch, Control, Event, LogicalTime, Micros, PartitionState, Position, Progress, SourceId, Token};
+use desireline_records::{Batch, Control, Event, LogicalTime, Micros, PartitionKey, PartitionState, Position, Progress, SourceId, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,6 +39,15 @@ pub enum Reply {
     Durable(DurableReply),
     /// Answer when the views have it.
     Applied(AppliedReply),
+}
+
+impl Reply {
+    fn refuse(self, error: ServiceError) {
+        match self {
+            Self::Durable(reply) => drop(reply.send(Err(error))),
+            Self::Applied(reply) => drop(reply.send(Err(error))),
+        }
+    }
 }
 
 /// Rows on their way into the log.
@@ -76,7 +85,7 @@ pub struct Committer {
     requests: mpsc::Receiver<Request>,
     views: mpsc::Sender<Durable>,
     /// When each partition last had rows, for idleness; not part of the log.
-    active: HashMap<(SourceId, desireline_records::PartitionKey), Instant>,
+    active: HashMap<(SourceId, PartitionKey), Instant>,
     last_tick: Instant,
 }
 
@@ -129,7 +138,12 @@ impl Committer {
         let mut batch = Batch::default();
         let (mut durable, mut waiting) = (Vec::new(), Vec::new());
         let mut by_http: BTreeMap<SourceId, (i64, Option<Micros>)> = BTreeMap::new();
+        let mut reached: BTreeMap<(SourceId, PartitionKey), i64> = BTreeMap::new();
         for request in group {
+            if let Err(error) = self.check_positions(&mut reached, &request.progress.positions) {
+                request.reply.refuse(error);
+                continue;
+            }
             let from = batch.events.len() as u32;
             if request.progress.positions.is_empty() {
                 count_rows(&mut by_http, &request.progress.events);
@@ -162,6 +176,22 @@ impl Committer {
             drop(reply.send(Ok(token)));
         }
         self.hand_over(Durable { batch: Arc::new(batch), waiting }).await;
+        Ok(())
+    }
+
+    /// Rows must continue where the log stands: a connector that repeats what is durable already, or leaves something out, has
+    /// to ask for the position again.
+    fn check_positions(&self, reached: &mut BTreeMap<(SourceId, PartitionKey), i64>, positions: &[Position]) -> Result<(), ServiceError> {
+        let fold = self.inner.fold.read().expect(super::NO_PANIC);
+        for position in positions {
+            let key = (position.source, position.partition.clone());
+            let durable = fold.sources.get(&position.source).and_then(|s| s.partitions.get(&position.partition)).map(|p| p.position);
+            if let Some(at) = reached.get(&key).copied().or(durable).filter(|at| *at != position.before) {
+                let detail = format!("partition {} stands at {at}, the rows begin at {}", position.partition, position.before);
+                return Err(ServiceError::Conflict(detail));
+            }
+        }
+        reached.extend(positions.iter().map(|p| ((p.source, p.partition.clone()), p.after)));
         Ok(())
     }
 
@@ -245,18 +275,14 @@ impl Committer {
     async fn refuse_rest(&mut self, error: &LogError) {
         self.requests.close();
         while let Some(request) = self.requests.recv().await {
-            let lost = ServiceError::Unavailable(format!("the log cannot be written: {error}"));
-            match request.reply {
-                Reply::Durable(reply) => drop(reply.send(Err(lost))),
-                Reply::Applied(reply) => drop(reply.send(Err(lost))),
-            }
+            request.reply.refuse(ServiceError::Unavailable(format!("the log cannot be written: {error}")));
         }
     }
 }
 
 /// One position per partition: requests of one group that continue each other become one range.
 fn merge_positions(positions: &mut Vec<Position>) {
-    let mut merged: BTreeMap<(SourceId, desireline_records::PartitionKey), Position> = BTreeMap::new();
+    let mut merged: BTreeMap<(SourceId, PartitionKey), Position> = BTreeMap::new();
     for position in positions.drain(..) {
         match merged.get_mut(&(position.source, position.partition.clone())) {
             Some(known) => {
