@@ -177,7 +177,8 @@ impl LogFold {
         for (source, fold) in &next.sources {
             let loaded = released.iter().filter(|(s, _)| s == source).filter_map(|(_, time)| *time).max();
             let active = fold.partitions.values().any(|p| !p.idle && p.max_time.is_some());
-            let allowed = if active || fold.partitions.values().any(|p| p.held) { fold.allowed_watermark() } else { loaded.max(fold.watermark) };
+            let allowed =
+                if active || fold.partitions.values().any(|p| p.held) { fold.allowed_watermark() } else { loaded.max(fold.watermark) };
             if let Some(watermark) = allowed.filter(|w| before.get(source).is_none_or(|b| Some(*w) > *b)) {
                 batch.watermarks.push((*source, watermark));
             }

@@ -186,7 +186,8 @@ impl Service {
         let _history = self.inner.history.lock().await;
         let (_, parts) = self.inner.ask(Query::FindEvent { source, id }).await?;
         if !parts.iter().any(|part| matches!(part, Answer::FindEvent(true))) {
-            let detail = format!("source {source} has no open event with this id; events of sealed sessions can only be erased with their user");
+            let detail =
+                format!("source {source} has no open event with this id; events of sealed sessions can only be erased with their user");
             return Err(ServiceError::NotFound(detail));
         }
         let token = self.inner.commit_control(Control::DeleteEvent { source, id }).await?;
@@ -217,7 +218,11 @@ impl Service {
     }
 
     /// Follows a view's changes; see [`desireline_dataflows::changes`].
-    pub fn follow(&self, view: desireline_dataflows::changes::View, queue: usize) -> Result<desireline_dataflows::engine::Changes, ServiceError> {
+    pub fn follow(
+        &self,
+        view: desireline_dataflows::changes::View,
+        queue: usize,
+    ) -> Result<desireline_dataflows::engine::Changes, ServiceError> {
         self.inner.engine.subscribe(view, queue).map_err(|error| self.inner.engine_error(&error))
     }
 }

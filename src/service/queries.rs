@@ -81,7 +81,8 @@ impl WholeUser {
             let path = Journey::new(s.views.into(), s.carts.into(), s.transactions.into(), 1, s.value);
             AnySession { start: s.start, end: s.end, events: u64::from(s.event_count), path, sealed: true }
         });
-        let open = self.answer.sessions.iter().map(|s| AnySession { start: s.start, end: s.end, events: s.events, path: s.path, sealed: false });
+        let open =
+            self.answer.sessions.iter().map(|s| AnySession { start: s.start, end: s.end, events: s.events, path: s.path, sealed: false });
         sealed.chain(open)
     }
 }
@@ -93,19 +94,17 @@ impl Service {
         inner.at_least(query.at_least).await?;
         let limit = query.limit.clamp(1, inner.config.peek_rows_max.max(1));
         let cursor = Cursor::read(query.cursor.as_deref())?;
-        let peek = UserQuery {
-            source: query.source,
-            user: query.user.clone(),
-            from: query.from,
-            to: query.to,
-            ..listing(cursor.as_ref(), limit)
-        };
+        let peek =
+            UserQuery { source: query.source, user: query.user.clone(), from: query.from, to: query.to, ..listing(cursor.as_ref(), limit) };
         let (as_of, users, more) = inner.users(peek).await?;
         let types = inner.id_types();
         let mut rows = Vec::new();
         for user in &users {
             let answer = &user.answer;
-            let given = cursor.as_ref().filter(|c| c.user == answer.user && c.source == answer.source).map_or(0, |c| c.sessions.unwrap_or(u64::MAX));
+            let given = cursor
+                .as_ref()
+                .filter(|c| c.user == answer.user && c.source == answer.source)
+                .map_or(0, |c| c.sessions.unwrap_or(u64::MAX));
             for (number, session) in (1..).zip(user.sessions()) {
                 let wanted = query.from.is_none_or(|from| session.end >= from) && query.to.is_none_or(|to| session.start < to);
                 if number <= given || !wanted {
@@ -130,7 +129,17 @@ impl Service {
         let cursor = Cursor::read(query.cursor.as_deref())?;
         // A user counts as one row here, whatever the number of its sessions.
         let peek = UserQuery { source: query.source, user: query.user.clone(), users_max: limit, ..listing(cursor.as_ref(), usize::MAX) };
-        let (as_of, users, more) = inner.users(peek).await?;
+        let (as_of, mut users, mut more) = inner.users(peek).await?;
+        if users.len() > limit {
+            // Every worker has looked at `limit` users of its own.
+            users.truncate(limit);
+            more = users.last().map(|WholeUser { answer, .. }| Cursor {
+                hash: answer.hash,
+                source: answer.source,
+                user: answer.user.clone(),
+                sessions: None,
+            });
+        }
         let types = inner.id_types();
         let by_value = inner.transaction_values();
         let rows = users.iter().map(|user| journey_row(user, types.get(&user.answer.source), by_value.contains(&user.answer.source)));
@@ -143,7 +152,11 @@ impl Service {
         let (as_of, parts) = self.inner.ask(Query::Clusters { source }).await?;
         let (model, sizes, users) = merge_clusters(parts);
         let centroids = model.as_ref().map_or(&[][..], |m| &m.centroids[..]);
-        let row = |(cluster, (users, centroid)): (usize, (&u64, &[f64; 6]))| ClusterRow { cluster_id: cluster as u16, users: *users, centroid: *centroid };
+        let row = |(cluster, (users, centroid)): (usize, (&u64, &[f64; 6]))| ClusterRow {
+            cluster_id: cluster as u16,
+            users: *users,
+            centroid: *centroid,
+        };
         let clusters = sizes.iter().zip(centroids).enumerate().map(row).filter(|row| row.users > 0).collect();
         let user_id_type = self.inner.id_types().get(&source).copied().unwrap_or_default();
         Ok(At { as_of, value: Clusters { user_id_type, model_version: model.map_or(0, |m| m.version), clusters, users } })
@@ -190,7 +203,12 @@ impl Service {
     }
 
     /// Cells of the minutes view with `window_start + 1 min >= from`, by (window, page, event type, source).
-    pub async fn minutes(&self, source: Option<SourceId>, from: Micros, at_least: Option<Token>) -> Result<At<Vec<MinuteRow>>, ServiceError> {
+    pub async fn minutes(
+        &self,
+        source: Option<SourceId>,
+        from: Micros,
+        at_least: Option<Token>,
+    ) -> Result<At<Vec<MinuteRow>>, ServiceError> {
         self.inner.at_least(at_least).await?;
         let (as_of, parts) = self.inner.ask(Query::Minutes { source, from }).await?;
         let mut rows = Vec::new();
@@ -225,12 +243,14 @@ impl Service {
     pub async fn replay_dead_letter(&self, id: &str) -> Result<Receipt, ServiceError> {
         let not_found = || ServiceError::NotFound(format!("there is no dead letter `{id}`"));
         parse_id(id).ok_or_else(not_found)?;
-        let letter = self.inner.reader.dead_letter(id).await.map_err(|e| ServiceError::Unavailable(e.to_string()))?.ok_or_else(not_found)?;
+        let letter =
+            self.inner.reader.dead_letter(id).await.map_err(|e| ServiceError::Unavailable(e.to_string()))?.ok_or_else(not_found)?;
         let letter = letter.letter;
         if letter.kind == DeadLetterKind::Late {
             return Err(ServiceError::Conflict("a late event lies behind the horizon of its source and would be late again".to_owned()));
         }
-        let format: Format = letter.format.parse().map_err(|_| ServiceError::Conflict(format!("its format `{}` cannot be read again", letter.format)))?;
+        let format: Format =
+            letter.format.parse().map_err(|_| ServiceError::Conflict(format!("its format `{}` cannot be read again", letter.format)))?;
         let mut raw = formats::parse(format, letter.source, letter.payload.as_bytes())
             .map_err(|error| ServiceError::Conflict(format!("still malformed: {}: {}", error.field, error.detail)))?;
         if raw.event_id.is_empty() && raw.derived_id.is_none() {
@@ -250,7 +270,9 @@ impl Inner {
     pub(super) async fn at_least(&self, token: Option<Token>) -> Result<(), ServiceError> {
         self.must_be_readable()?;
         match token {
-            Some(token) if token.shard != 0 => Err(ServiceError::Invalid { field: "at_least", detail: "names a shard that this server has not".to_owned() }),
+            Some(token) if token.shard != 0 => {
+                Err(ServiceError::Invalid { field: "at_least", detail: "names a shard that this server has not".to_owned() })
+            }
             Some(token) => self.wait_applied(token.time, self.config.peek_deadline).await,
             None => Ok(()),
         }
@@ -310,7 +332,8 @@ impl Inner {
             let sessions = cold::read_user(&self.store, parts, user.source, user.hash, &user.user, user.erased_at).await;
             let sessions = sessions.map_err(|e| ServiceError::Unavailable(format!("sealed sessions cannot be read: {e}")))?;
             if sessions.len() as u64 != user.sealed_sessions {
-                let detail = format!("user `{}` has {} sealed sessions, the cold parts hold {}", user.user, user.sealed_sessions, sessions.len());
+                let detail =
+                    format!("user `{}` has {} sealed sessions, the cold parts hold {}", user.user, user.sealed_sessions, sessions.len());
                 tracing::error!(source = user.source, %detail, "cold parts do not match the view");
                 return Err(ServiceError::Internal(detail));
             }

@@ -54,7 +54,9 @@ impl Inner {
         let fold = self.fold.read().expect(NO_PANIC);
         let mut due = Vec::new();
         for (source, state) in &fold.sources {
-            let (Horizon::After(horizon), Some(watermark), Some(late_before)) = (state.settings.horizon, state.watermark, state.late_before) else {
+            let (Horizon::After(horizon), Some(watermark), Some(late_before)) =
+                (state.settings.horizon, state.watermark, state.late_before)
+            else {
                 continue;
             };
             let boundary = watermark.saturating_sub(horizon).min(late_before);
@@ -109,13 +111,18 @@ impl Inner {
     }
 
     /// Merges all cold parts of a source into few, without the given users' rows. The history lock must be held.
-    pub(super) async fn rewrite_cold(&self, source: SourceId, drop_users: Option<&[(u64, EcoString, LogicalTime)]>) -> Result<(), ServiceError> {
+    pub(super) async fn rewrite_cold(
+        &self,
+        source: SourceId,
+        drop_users: Option<&[(u64, EcoString, LogicalTime)]>,
+    ) -> Result<(), ServiceError> {
         let old: Vec<ColdPart> = self.fold.read().expect(NO_PANIC).sources.get(&source).map_or_else(Vec::new, |s| s.cold.clone());
         if old.is_empty() {
             return Ok(());
         }
         let added = cold::merge_parts(&self.store, source, &old, drop_users).await.map_err(cold_error)?;
-        let removed: Vec<EcoString> = old.iter().map(|part| part.name.clone()).filter(|name| !added.iter().any(|part| part.name == *name)).collect();
+        let removed: Vec<EcoString> =
+            old.iter().map(|part| part.name.clone()).filter(|name| !added.iter().any(|part| part.name == *name)).collect();
         if removed.is_empty() {
             return Ok(());
         }

@@ -122,7 +122,11 @@ async fn run(inner: Arc<Inner>, writer: LogWriter, queue: mpsc::Receiver<commit:
 }
 
 fn maintain(inner: &Arc<Inner>, compactor: Compactor) -> Vec<tokio::task::JoinHandle<()>> {
-    vec![tokio::spawn(inner.clone().train_loop()), tokio::spawn(inner.clone().seal_loop()), tokio::spawn(inner.clone().compact_loop(compactor))]
+    vec![
+        tokio::spawn(inner.clone().train_loop()),
+        tokio::spawn(inner.clone().seal_loop()),
+        tokio::spawn(inner.clone().compact_loop(compactor)),
+    ]
 }
 
 async fn replay(inner: &Arc<Inner>, writer: &LogWriter, views: &mpsc::Sender<Durable>) -> Result<(), LogError> {

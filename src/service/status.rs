@@ -72,7 +72,8 @@ impl Inner {
             engine.late_unmarked += state.counts.late_unmarked;
             let counters = counters(&state.counts);
             let known = fold.sources.get(&id);
-            let name = self.config.sources.iter().find(|(_, s)| s.source == id).map_or_else(|| format!("source-{id}"), |(name, _)| name.clone());
+            let name =
+                self.config.sources.iter().find(|(_, s)| s.source == id).map_or_else(|| format!("source-{id}"), |(name, _)| name.clone());
             let partitions = known.map_or_else(Vec::new, |source| {
                 let status = |(partition, p): (&ecow::EcoString, &super::fold::PartitionFold)| {
                     let report = reports.get(&(id, partition.clone())).cloned().unwrap_or_default();
