@@ -53,7 +53,7 @@ function copy(el, words) {
 }
 
 function errorState(error, again) {
-	const hint = { 401: "This server asks for a token.", 403: "The token in use lacks the scope for this.", 503: "The server is still replaying its log; this page asks again by itself.", 0: "Is the server running? This page asks again by itself." }[error.status];
+	const hint = { 401: "This server asks for a token.", 403: "The token in use lacks the scope for this.", 503: "The server is replaying its log; this page asks again by itself.", 0: "Is it running? This page asks again by itself." }[error.status];
 	return h("div.state", { role: "alert" }, h("p", h("b.bad", "No answer: "), error.message), hint && h("p", hint), error.requestId && h("p.quiet.mono", `request ${error.requestId}`), h("button", { type: "button", onclick: again }, "Try again"));
 }
 
@@ -71,7 +71,7 @@ export function connWords() {
 	const { state, retryAt, detail } = store.conn, left = Math.ceil((retryAt - Date.now()) / 1000);
 	if (state === "live") return Date.now() - store.lastFrameAt > QUIET_MS ? "nothing heard for a while" : "live";
 	if (state === "waiting") return `${detail}; trying again ${left > 0 ? `in ${left} s` : "now"}`;
-	return { denied: detail, paused: "paused while the tab was hidden" }[state] || "connecting";
+	return state === "denied" ? detail : "connecting";
 }
 
 function tick() {

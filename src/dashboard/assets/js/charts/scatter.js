@@ -29,7 +29,7 @@ export function scatterChart(pick) {
 	function draw(width) {
 		const merged = new Map();
 		for (const j of journeys) {
-			const x = j.features[pair[0]], y = j.features[pair[1]], cluster = j.cluster_id ?? -1, key = `${scale(x).toFixed(2)} ${scale(y).toFixed(2)} ${cluster}`;
+			const x = j.features[pair[0]], y = j.features[pair[1]], cluster = j.cluster_id ?? -1, key = `${Math.round(20 * scale(x))} ${Math.round(20 * scale(y))} ${cluster}`;
 			if (!merged.has(key)) merged.set(key, { x, y, cluster, users: [] });
 			merged.get(key).users.push(j);
 		}
@@ -37,7 +37,7 @@ export function scatterChart(pick) {
 		const centre = centroids.map((c) => ({ x: c.centroid[pair[0]], y: c.centroid[pair[1]], id: c.cluster_id }));
 		const far = (k) => scale(Math.max(0.1, ...dots.map((d) => d[k]), ...centre.map((c) => c[k]))) * 1.04, maxX = far("x"), maxY = far("y");
 		const X = (v) => 44 + (scale(v) / maxX) * (width - 62), Y = (v) => height - 38 - (scale(v) / maxY) * (height - 54);
-		const nodes = dots.map((dot) => s(`circle.point.${clusterClass(dot.cluster)}`, { cx: X(dot.x).toFixed(1), cy: Y(dot.y).toFixed(1), r: (3 + 9 * Math.sqrt((dot.users.length - 1) / dots[0].users.length)).toFixed(1) }));
+		const nodes = dots.map((dot) => s(`circle.point.${clusterClass(dot.cluster)}`, { cx: X(dot.x).toFixed(1), cy: Y(dot.y).toFixed(1), r: Math.min(14, 3 + 0.8 * Math.sqrt(dot.users.length - 1)).toFixed(1) }));
 		fill(chart.svg, axes(logTicks(maxX, X), logTicks(maxY, Y), 44, width - 18, height - 38, pair.map((k) => FEATURES[k])), nodes, centre.map((c) => centroid(X(c.x), Y(c.y), clusterClass(c.id), c.id, width)));
 		walk.use(nodes);
 	}

@@ -113,7 +113,7 @@ export function timeChart({ kind, label, unit, height = 190, step = MINUTE, brus
 		onblur: () => point(null),
 		onkeydown(e) {
 			if (e.key === "Escape" && brush) return brush(null, null);
-			const move = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9 }[e.key];
+			const move = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
 			if (!move || !data.x.length) return;
 			e.preventDefault();
 			const here = store.cursor?.live === live ? data.x.indexOf(store.cursor.t) : data.x.length;

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { forget } from "../panel.js";
 import { store, minuteDomain, shownSources } from "../state.js";
 import { MINUTE } from "../fold.js";
-import { num, stamp, time } from "../format.js";
+import { num, clock, stamp, time } from "../format.js";
 
 /** Puts a page together. `ends`: charts and polls, which have a `stop()`. Returns the way to take it apart. */
 export function lay(root, title, words, panels, ends, columns) {
@@ -44,7 +44,9 @@ export function typeColour(type) {
 
 /** The last 60 minutes, complete with zeros: counts by type, revenue, and marks for corrected minutes. */
 export function minuteSeries() {
-	const [from] = minuteDomain(), x = Array.from({ length: 60 }, (_, i) => from + i * MINUTE), sums = x.map((t) => store.minutes.sums(t, store.filter));
+	// A snapshot that was cut begins later than the axis, and its first minute may be incomplete: what is not known is not drawn.
+	const [from, to] = minuteDomain(), first = store.truncated ? Math.max(from, Math.min(...store.minutes.buckets.keys()) + MINUTE) : from;
+	const x = Array.from({ length: (to - first) / MINUTE }, (_, i) => first + i * MINUTE), sums = x.map((t) => store.minutes.sums(t, store.filter));
 	const totals = new Map(), marks = [];
 	sums.forEach((one, i) => {
 		if (!one) return;
@@ -55,7 +57,8 @@ export function minuteSeries() {
 	const series = named.map((type) => ({ label: type || "(none)", color: typeColour(type), y: sums.map((one) => one?.types.get(type) || 0) }));
 	if (ranked.length > named.length) series.push({ label: "other types", color: "c0", y: sums.map((one) => one ? [...one.types].reduce((sum, [type, count]) => sum + (named.includes(type) ? 0 : count), 0) : 0) });
 	const total = [...totals.values()].reduce((a, b) => a + b, 0);
-	return { x, series, marks, total, revenue: sums.map((one) => one?.revenue || 0), summary: `${num(total)} in the last 60 minutes, ${num(sums[59]?.count || 0)} in the running minute.` };
+	const period = first > from ? `since ${clock(first, 2)} (too many cells before)` : "in the last 60 min";
+	return { x, series, marks, total, period, revenue: sums.map((one) => one?.revenue || 0), summary: `${num(total)} ${period}, ${num(sums[sums.length - 1]?.count || 0)} in the running minute.` };
 }
 
 /** Why there is nothing to show, and what to do. */
@@ -63,5 +66,5 @@ export function emptyWords() {
 	const newest = Math.max(...shownSources().map((one) => time(one.watermark) ?? 0), 0);
 	if (store.filter.page) return "No events on this page in the last 60 minutes. Remove the filter above to see all pages.";
 	if (store.status && !store.status.ready) return "The server is replaying its log. Numbers appear as soon as it has caught up.";
-	return newest ? `No events happened in the last 60 minutes; the watermark stands at ${stamp(newest)}. Journeys and sessions show the whole history. Or send an event of now:` : "No events yet. Send one:";
+	return newest ? `No events in the last 60 minutes; the watermark stands at ${stamp(newest)}. Journeys show the whole history. Or send an event of now:` : "No events yet. Send one:";
 }

@@ -25,7 +25,7 @@ export function mount(root) {
 	let rows = [], asked = null;
 
 	const desire = desireChart((stretch, words) => choose(stretch.users.map((i) => rows[i]), words)), scatter = scatterChart(choose);
-	const desireBox = h("div", h("p.lede", "A journey starts at the lower left; each session takes it right by its views, then up by its carts. Stretches walked by many users are thicker and stronger, in the colour of their most frequent cluster. Choose one to see who walked it."), desire.el,
+	const desireBox = h("div", h("p.lede", "A journey starts at the lower left; each session takes it right by its views, then up by its carts. Stretches walked by many are thicker and stronger, in the colour of their main cluster. Choose one to see who walked it."), desire.el,
 		h("ul.legend", h("li", h("span.swatch.round"), "sessions with a purchase"), h("li", h("span.swatch.diamond"), "centroid of a cluster"), h("li", h("span.swatch.c0"), "no cluster yet")));
 	const clusterBox = h("div");
 	const ask = poll(paths, load, () => REFRESH_MS);

@@ -12,9 +12,12 @@ import { drawSourceCards } from "./source_card.js";
 
 const TILES = [["Throughput", "events/s", "mean of the last minute"], ["Latency p50", "ms", "last minute"], ["Latency p99", "ms", "last minute"], ["Sessions open", "sessions"], ["Users", "users"], ["Corrections", "per min", "late minutes, all sources"]];
 
+/** The server says 0 when nothing was measured. */
+const latency = (ms) => fixed(ms || NaN, 1);
+
 export function mount(root) {
 	const status = () => address("api/status"), minutes = () => address("api/metrics/aggregates", { minutes: 60, source_id: store.filter.source });
-	const tiles = panel({ title: "Now", unit: "sessions and users of the chosen sources; the rest of the whole server", api: status });
+	const tiles = panel({ title: "Now", unit: "sessions and users of the chosen sources, the rest of the server", api: status });
 	const events = panel({ title: "Events per minute", width: "w8", api: minutes });
 	const fixes = panel({ title: "Late corrections", unit: "minute, what happened, events before → after", width: "w4", api: minutes });
 	const flow = panel({ title: "Throughput", width: "w6", api: status });
@@ -35,13 +38,11 @@ export function mount(root) {
 		const s = store.status;
 		if (!s) return [tiles, flow, delay, health].forEach((p) => p.loading());
 		const points = store.history, sources = shownSources(), sum = (key) => sources.reduce((total, one) => total + one[key], 0);
-		const before = Number(tileEls[5].value.textContent);
-		const values = [rate(s.events_per_second), fixed(s.latency_p50_ms, 1), fixed(s.latency_p99_ms, 1), num(sum("open_sessions")), compact(sum("users")), num(store.correctionsPerMinute)];
+		const values = [rate(s.events_per_second), latency(s.latency_p50_ms), latency(s.latency_p99_ms), num(sum("open_sessions")), compact(sum("users")), num(store.correctionsPerMinute)];
 		tiles.ready(tileBox);
 		tileEls.forEach((t, i) => text(t.value, values[i]));
 		text(tileEls[3].noteEl, `now; ${compact(sum("sealed_sessions"))} more are sealed`);
 		text(tileEls[4].noteEl, `known now, in ${plural(sources.length, "source")}`);
-		if (store.correctionsPerMinute > before) flash(tileEls[5].value);
 
 		const x = points.map((p) => p.t), domain = liveDomain(), ms = (v) => fixed(v, 1), line = (label, color, key, more) => ({ label, color, y: points.map((p) => p[key]), ...more });
 		flow.ready(flowChart.el);
@@ -50,7 +51,7 @@ export function mount(root) {
 		delay.ready(delayChart.el);
 		delay.unit(`ms, of the minute before; watched since ${clock(x[0], 2)}`);
 		delayChart.update({ domain, x, series: [line("p50", "c1", "p50", { format: ms, unit: "ms" }), line("p99", "c2", "p99", { format: ms, unit: "ms" })] });
-		if (!sources.length) return health.empty("No source has sent anything yet. Sources appear here with their first event; send one:", curlEvent());
+		if (!sources.length) return health.empty("No source has sent anything yet. Send an event:", curlEvent());
 		health.ready(list);
 		drawSourceCards(list, sources.slice(0, 20));
 	}
@@ -60,14 +61,14 @@ export function mount(root) {
 		const data = minuteSeries(), { source, page } = store.filter;
 		if (data.total) {
 			events.ready(eventChart.el);
-			events.unit(`events by the minute they happened in; ${num(data.total)} in the last 60 min${store.truncated ? " (newest only)" : ""}`);
+			events.unit(`events by the minute they happened in; ${num(data.total)} ${data.period}`);
 			eventChart.update({ domain: minuteDomain(), ...data });
 		} else events.empty(emptyWords(), page ? null : curlEvent());
 		drawFixes(store.corrections.filter((c) => (source === null || c.source === source) && (!page || c.page === page)).slice(0, 8));
 	}
 
 	function drawFixes(rows) {
-		if (!rows.length) return fixes.empty("None since this page was opened. An event that arrives late corrects the minute it belongs to, which then shows here with its count before and after.");
+		if (!rows.length) return fixes.empty("None since this page was opened. An event that arrives late corrects the minute it belongs to, and shows here.");
 		fixes.ready(feed);
 		keyed(feed, rows, (r) => `${r.source} ${r.page} ${r.type} ${r.t} ${r.at}`, (r) => {
 			const li = h("li", h("span.quiet", clock(r.t, 2)), h("span.name", { title: r.page }, `${r.type} ${r.page}`), h("span.num", h("span.fix", `${num(r.before)} → ${num(r.after)}`), h("span.quiet", `, ${span(r.at - r.t)} late`)));

@@ -21,20 +21,20 @@ export function mount(root) {
 	const typeBars = bars({ unit: "events", many: "types", limit: 8, color: (r) => typeColour(r.key) });
 	const pageBars = bars({ unit: "events", many: "pages", limit: 12, pick: (page) => setParams({ page: store.filter.page === page ? null : page }), chosen: () => store.filter.page });
 	const columns = [h("div.w8.stack", events.el, revenue.el, sessions.el), h("div.w4.stack", types.el, pages.el)];
-	const unmount = lay(root, "Shop", "Drag over a chart to choose a time range; choose a page to see it alone.", [events, types, revenue, pages, sessions], [eventChart, revenueChart, sessionChart], columns);
+	const unmount = lay(root, "Shop", "Drag over a chart for a time range; choose a page to see it alone.", [events, types, revenue, pages, sessions], [eventChart, revenueChart, sessionChart], columns);
 
 	function draw() {
 		if (!store.minutesSeen) return [events, types, revenue, pages].forEach((p) => p.loading());
 		const { source, page } = store.filter, data = minuteSeries(), domain = minuteDomain(), [from, to] = minuteRange();
-		const period = store.filter.from === null ? "last 60 min" : `${clock(from, 2)} to ${clock(to, 2)}`;
+		const period = store.filter.from === null ? data.period : `from ${clock(from, 2)} to ${clock(to, 2)}`;
 		if (data.total) {
 			const within = (y) => data.x.reduce((sum, t, i) => sum + (t >= from && t < to ? y[i] : 0), 0);
 			for (const [p, node] of [[events, eventChart.el], [revenue, revenueChart.el], [types, typeBars.el]]) p.ready(node);
-			events.unit(`events; ${num(data.series.reduce((sum, one) => sum + within(one.y), 0))} in ${period}`);
+			events.unit(`events; ${num(data.series.reduce((sum, one) => sum + within(one.y), 0))} ${period}`);
 			eventChart.update({ domain, ...data });
-			revenue.unit(`sum of transaction values; ${fixed(within(data.revenue))} in ${period}`);
+			revenue.unit(`sum of transaction values; ${fixed(within(data.revenue))} ${period}`);
 			revenueChart.update({ domain, x: data.x, series: [{ label: "revenue", color: "c3", y: data.revenue, format: fixed }] });
-			types.unit(`events, ${period}`);
+			types.unit(`events ${period}`);
 			typeBars.update(store.minutes.ranking("type", store.filter, from, to, now()));
 		} else {
 			events.empty(emptyWords(), page ? null : curlEvent());
@@ -43,7 +43,7 @@ export function mount(root) {
 		const ranked = store.minutes.ranking("page", { source }, from, to, now());
 		if (!ranked.length) return pages.empty("Nothing in this period.");
 		pages.ready(pageBars.el);
-		pages.unit(`events, ${period}`);
+		pages.unit(`events ${period}`);
 		pageBars.update(ranked.map((r) => ({ ...r, extra: [["revenue", fixed(r.revenue)]] })));
 	}
 

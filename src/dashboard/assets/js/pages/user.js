@@ -26,7 +26,7 @@ export function mount(root, params) {
 		const { journeys: [one], as_of } = await get(journeyApi(), signal);
 		features.asOf = as_of;
 		if (!one) {
-			path.empty("Nobody with this id is known in this source. The id must match exactly; an erased user is not known any more.");
+			path.empty("Nobody with exactly this id is known in this source (any more).");
 			features.empty("Nothing is known.");
 			return as_of;
 		}

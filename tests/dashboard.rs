@@ -1,0 +1,165 @@
+//! The dashboard in a real browser against the real server: every page draws, talks to its own server alone, fits a phone,
+//! shows late corrections, says when it is stale and comes back by itself.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::browser::{Browser, Look, Page};
+use support::server::Server;
+use support::wait::{DEADLINE, eventually_true};
+
+const PAGES: [&str; 6] = ["overview", "shop", "journeys", "sources", "runs", "system"];
+
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970").as_secs()
+}
+
+/// Some users who look, fill carts and buy, each a few minutes ago.
+fn fill(server: &Server) {
+    let now = now_s();
+    let mut events: Vec<Value> = Vec::new();
+    for user in 0..40_u64 {
+        for step in 0..(1 + user % 7) {
+            let event_type = ["view", "view", "add_to_cart", "view", "purchase", "view", "view"][step as usize];
+            let mut event = json!({ "source_id": 1, "client_id": format!("c{user}"), "user_id": format!("u{user}"), "page": format!("/p/{}", user % 9),
+                "event_type": event_type, "timestamp": now - 60 * (3 + user % 20) + step });
+            if event_type == "purchase" {
+                event["value"] = json!(12.5);
+            }
+            events.push(event);
+        }
+    }
+    server.http.post_json("/api/ingest-batch", &json!({ "events": events })).expect_status(200);
+}
+
+fn open<'a>(browser: &'a Browser, server: &Server, address: &str, look: Look) -> Page<'a> {
+    browser.open(&format!("{}/dashboard#/{address}", server.base()), look)
+}
+
+/// No panel is loading any more, none failed, each says how fresh it is.
+const DRAWN: &str = "document.querySelectorAll('.panel').length > 1 && !document.querySelector('.panel:not([hidden]) .skeleton, .panel:not([hidden]) .state .bad') \
+     && [...document.querySelectorAll('.panel')].every(p => p.hidden || /as of/.test(p.querySelector('.fresh').textContent))";
+
+fn check(page: &Page, server: &Server, name: &str) {
+    page.wait_for(DRAWN);
+    assert_eq!(page.errors(), Vec::<String>::new(), "{name}");
+    assert_eq!(page.foreign_requests(&server.base()), Vec::<String>::new(), "{name}");
+    assert!(!page.overflows_sideways(), "{name} is wider than the window");
+}
+
+#[test]
+fn every_page_draws_on_desktop_and_phone_with_data_and_without() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    for page in PAGES {
+        check(&open(&browser, &server, page, Look::DESKTOP), &server, &format!("{page} of an empty server"));
+    }
+    let page = open(&browser, &server, "overview", Look::PHONE);
+    page.wait_for("/No events yet/.test(document.body.innerText) && /curl -X POST/.test(document.body.innerText)");
+    fill(&server);
+    page.wait_for("document.querySelector('svg.chart .area') && /✓ balances/.test(document.body.innerText)");
+    for look in [Look::DESKTOP_DARK, Look::PHONE] {
+        for name in PAGES {
+            check(&open(&browser, &server, &format!("{name}?source=1"), look), &server, &format!("{name} at {} px", look.width));
+        }
+    }
+}
+
+#[test]
+fn numbers_are_those_of_the_api() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    fill(&server);
+    let total: i64 = server.http.get_json("/api/metrics/aggregates?minutes=60")["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| item["count"].as_i64().expect("a count"))
+        .sum();
+    assert!(total > 100);
+    let shop = open(&browser, &server, "shop?source=1", Look::DESKTOP);
+    shop.wait_for(&format!("/events; {total} in the last 60 min/.test(document.querySelector('.panel .unit').textContent)"));
+    shop.click(".bars button");
+    shop.wait_for("/page=/.test(location.hash) && document.querySelector('.chip')");
+    shop.wait_for(&format!("!/events; {total} in the/.test(document.querySelector('.panel .unit').textContent)"));
+
+    let journeys = open(&browser, &server, "journeys?source=1", Look::DESKTOP);
+    journeys.wait_for("document.querySelectorAll('path.stretch').length > 3");
+    journeys.eval("(e => e.dispatchEvent(new MouseEvent('click', {bubbles: true})))([...document.querySelectorAll('path.stretch')].pop())");
+    journeys.wait_for("document.querySelectorAll('.users a').length === 40");
+    journeys.click(".users a");
+    journeys.wait_for("location.hash.startsWith('#/user?') && document.querySelector('path.line') && document.querySelector('td.num')");
+    assert_eq!(journeys.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_late_event_corrects_its_minute_with_before_and_after() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    fill(&server);
+    let page = open(&browser, &server, "overview?source=1", Look::DESKTOP);
+    page.wait_for("document.querySelector('svg.chart .area')");
+    let late = json!({ "source_id": 1, "client_id": "late", "page": "/late", "event_type": "view", "timestamp": now_s() - 1_500 });
+    server.http.post_json("/api/ingest", &late).expect_status(200);
+    page.wait_for("document.querySelector('.feed .fix')?.textContent === '0 → 1' && document.querySelector('svg.chart .mark')");
+    assert!(page.text(".feed").contains("view /late"));
+}
+
+#[test]
+fn a_lost_server_is_said_and_its_return_is_noticed() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::new().start();
+    fill(&server);
+    let page = open(&browser, &server, "overview", Look::DESKTOP);
+    page.wait_for(DRAWN);
+    server.kill();
+    page.wait_for("document.querySelector('#conn').dataset.state === 'waiting' && [...document.querySelectorAll('.panel')].every(p => p.classList.contains('stale'))");
+    assert!(page.text(".panel .fresh").contains("trying again"), "{}", page.text(".panel .fresh"));
+    server.start_again();
+    page.wait_for("document.querySelector('#conn').dataset.state === 'live' && !document.querySelector('.stale')");
+    page.wait_for("/✓ balances/.test(document.body.innerText)");
+}
+
+#[test]
+fn hostile_words_stay_words() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    let words = "<img src=x onerror=\"window.hurt=1\"><script>window.hurt=1</script>";
+    let event = json!({ "source_id": 1, "client_id": words, "user_id": words, "page": words, "event_type": "view", "timestamp": now_s() });
+    server.http.post_json("/api/ingest", &event).expect_status(200);
+    server.http.post_json(
+        "/api/ingest-batch",
+        &json!({ "events": [event, { "source_id": 1, "client_id": words, "page": words, "event_type": words, "timestamp": words }] }),
+    );
+    let shop = open(&browser, &server, "shop", Look::DESKTOP);
+    shop.wait_for("[...document.querySelectorAll('.bars .name')].some(e => e.textContent.startsWith('<img'))");
+    let sources = open(&browser, &server, "sources", Look::DESKTOP);
+    sources.wait_for("document.querySelector('.panel pre')");
+    let user = open(&browser, &server, "user?source=1&id=%3Cimg%20src%3Dx%3E", Look::DESKTOP);
+    user.wait_for("document.querySelector('h1')?.textContent === 'User <img src=x>'");
+    for page in [&shop, &sources, &user] {
+        assert_eq!(page.eval("[window.hurt ?? null, document.querySelectorAll('main img, main script').length]"), json!([null, 0]));
+    }
+}
+
+#[test]
+fn a_hidden_tab_costs_nothing_and_resumes() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    fill(&server);
+    let page = open(&browser, &server, "journeys?source=1", Look::DESKTOP);
+    page.wait_for(DRAWN);
+    let hide = |hidden: bool| {
+        page.eval(&format!("Object.defineProperty(document, 'hidden', {{ configurable: true, get: () => {hidden} }}); document.dispatchEvent(new Event('visibilitychange'))"))
+    };
+    hide(true);
+    let asked = page.requests().len();
+    let since = std::time::Instant::now();
+    eventually_true("two seconds without a request", DEADLINE, || {
+        assert_eq!(page.requests().len(), asked);
+        since.elapsed().as_secs() >= 2
+    });
+    hide(false);
+    page.wait_for("document.querySelector('#conn').dataset.state === 'live' && !document.querySelector('.stale')");
+    assert!(page.requests().len() > asked);
+}
