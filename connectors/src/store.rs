@@ -94,6 +94,10 @@ impl StoreError {
         match error {
             E::NotFound { .. } => return Self::NotFound { object },
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => return Self::Denied { object, detail },
+            // Listings of a bucket that does not exist come as an unspecific error with S3's own code in it.
+            E::Generic { .. } if detail.contains("<Code>NoSuchBucket</Code>") => {
+                return Self::Config { url: object, detail: "the bucket does not exist".to_owned() };
+            }
             _ => {}
         }
         match io_error(error) {
@@ -213,9 +217,9 @@ impl Store {
         if !root.is_dir() {
             std::fs::create_dir_all(&root).map_err(failed)?;
             // The folder's own entry must survive a crash, too.
-            if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)?;
-            }
+            let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(std::path::Path::new("."));
+            File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }
         let root = root.canonicalize().map_err(failed)?;
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(|error| StoreError::of(&name, &error))?.with_fsync(true);

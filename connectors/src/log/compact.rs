@@ -154,7 +154,7 @@ impl Compactor {
             }
             let filter = purge.clone();
             let removed;
-            (builder, removed) = offload(object.len(), move || {
+            (builder, removed) = offload(object.byte_len(), move || {
                 let removed = builder.push(&object, filter.as_deref())?;
                 Ok((builder, removed))
             })

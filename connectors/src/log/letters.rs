@@ -215,7 +215,7 @@ async fn search_in(shared: &Shared, snapshot: &Snapshot, mut newest: Newest) -> 
             Piece::Part(info) => shared.part(info).await?,
             Piece::Segment(seq) => shared.segment(*seq).await?,
         };
-        newest = super::offload(object.len(), move || {
+        newest = super::offload(object.byte_len(), move || {
             let late = counts.late > 0 && newest.filter.kind.is_none_or(|kind| kind == DeadLetterKind::Late);
             let mut frames = Frames::of(object)?;
             while let Some(frame) = frames.peek() {

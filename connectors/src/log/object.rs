@@ -361,7 +361,7 @@ impl Object {
         Ok(Self { name: name.to_owned(), header: *header, sections_at: sections_at as usize, bytes })
     }
 
-    pub fn len(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         self.bytes.len() as u64
     }
 

@@ -21,6 +21,7 @@ pub struct PartBuilder {
     events: Pending,
     letters: Pending,
     controls: Vec<Control>,
+    frame_bytes: u64,
 }
 
 /// Blocks that are not written yet.
@@ -53,16 +54,23 @@ impl PartBuilder {
     pub fn new(shard: ShardId) -> Self {
         let mut header = Header::fence(shard, 0, Writer::default(), 0);
         header.kind = ObjectKind::Part;
-        Self { header, sections: Sections::default(), events: Pending::default(), letters: Pending::default(), controls: Vec::new() }
+        Self {
+            header,
+            sections: Sections::default(),
+            events: Pending::default(),
+            letters: Pending::default(),
+            controls: Vec::new(),
+            frame_bytes: 0,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
         self.header.seq_last == 0
     }
 
-    /// Bytes so far; blocks that wait to be compressed are estimated.
+    /// Bytes so far; frames, and blocks that wait to be compressed, are estimated.
     pub fn bytes(&self) -> u64 {
-        self.sections.len + (self.events.bytes + self.letters.bytes) as u64 / 4
+        self.sections.len + self.frame_bytes + (self.events.bytes + self.letters.bytes) as u64 / 4
     }
 
     /// Adds the next object of the log, without the rows that `purge` removes. Answers how many those were.
@@ -87,6 +95,8 @@ impl PartBuilder {
                 position.0 = self.header.partition(source_id, &partition);
             }
             frame.removed.sort_unstable();
+            let lists = 20 * frame.positions.len() + 10 * frame.watermarks.len() + 3 * frame.removed.len();
+            self.frame_bytes += 24 + lists as u64;
             self.header.counts.events += u64::from(frame.events);
             self.header.counts.dead_letters += u64::from(frame.dead_letters);
             self.header.counts.controls += u64::from(frame.controls);

@@ -113,7 +113,7 @@ pub async fn find(shared: &Arc<Shared>, snapshot: &Snapshot, users: &[PurgeUser]
             break;
         }
         let touched;
-        (purge, touched) = offload(object.len(), move || {
+        (purge, touched) = offload(object.byte_len(), move || {
             let touched = purge.touches(&object)?;
             Ok((purge, touched))
         })

@@ -93,7 +93,7 @@ async fn verify_snapshot(
         };
         match read {
             Ok(object) => {
-                let (bytes, fences) = (object.len(), fences_within(&snapshot.manifest, &piece));
+                let (bytes, fences) = (object.byte_len(), fences_within(&snapshot.manifest, &piece));
                 checker = offload(bytes, move || Ok(checker.object(object, &fences))).await?;
                 done.bytes_done += bytes;
             }
@@ -132,7 +132,7 @@ impl Checker {
     fn object(mut self, object: Object, fences: &[u64]) -> Self {
         let (name, header) = (object.name.clone(), &object.header);
         self.report.objects += 1;
-        self.report.bytes += object.len();
+        self.report.bytes += object.byte_len();
         if header.seq_first != self.last_seq + 1 {
             self.report.problem(&name, "log_numbers", format!("number {} follows {}", header.seq_first, self.last_seq));
         }

@@ -151,7 +151,7 @@ async fn after_an_erasure_no_object_names_the_user() {
         for number in 0..20 {
             let mut batch = source.batch(20);
             for (row, event) in batch.events.iter_mut().enumerate() {
-                if (row as u64 + number) % (3 + seed) == 0 {
+                if (row as u64 + number).is_multiple_of(3 + seed) {
                     (event.source, event.user) = (1, user.into());
                 }
             }

@@ -4,6 +4,7 @@ mod damage;
 mod lifecycle;
 mod model;
 mod round_trip;
+mod speed;
 
 use super::{CompactionLimits, LogConfig, LogError, LogReader, LogWriter};
 use crate::store::{Store, StoreLimits};
