@@ -1,7 +1,7 @@
 //! The command line as users meet it: the real binary, its output, its exit codes.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -130,4 +130,44 @@ fn without_a_server_or_a_folder_commands_say_so() {
     let output = run(folder.path(), "log ls");
     assert_eq!(output.status.code(), Some(5));
     assert!(!folder.path().join("desireline-data").exists());
+}
+
+#[test]
+fn a_file_is_loaded_offline_and_counts_once() {
+    let folder = folder();
+    assert_eq!(run(folder.path(), "generate clickstream --events 500 --users 20 --to e.csv").status.code(), Some(0));
+    let first = run(folder.path(), "ingest e.csv --source-id 3 --data d --initial");
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert_eq!(stdout(&first), "500 rows: 500 new, 0 duplicates, 0 rejected\n");
+    let again = run(folder.path(), "ingest e.csv --source-id 3 --data d");
+    assert_eq!(stdout(&again), "500 rows: 0 new, 500 duplicates, 0 rejected\n", "{}", stderr(&again));
+    assert_eq!(stdout(&run(folder.path(), "log cat --data d --source-id 3 --limit 7")).lines().count(), 7);
+    let verified = run(folder.path(), "log verify --data d");
+    assert!(verified.status.success() && stdout(&verified).contains("1000 events"), "{}", stdout(&verified));
+    let skipped = run(folder.path(), "log skip --at 1 --row 1 --data d");
+    assert!(skipped.status.success(), "{}", stderr(&skipped));
+    let controls = stdout(&run(folder.path(), "log cat --data d --only controls"));
+    assert!(controls.contains("skip_row"), "{controls}");
+}
+
+#[test]
+fn a_folder_has_one_server_and_a_signal_stops_it_cleanly() {
+    let folder = folder();
+    let mut server = desireline(folder.path(), "serve --listen 127.0.0.1:0 --data d")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let banner: Vec<String> =
+        BufReader::new(server.stdout.take().expect("piped")).lines().take(4).map(|line| line.expect("UTF-8")).collect();
+    assert!(banner[1].contains("http://127.0.0.1:") && banner[2].ends_with("/dashboard") && banner[3].ends_with(" d"), "{banner:?}");
+    for line in ["serve --listen 127.0.0.1:0 --data d", "log reset --source-id 1 --partition p --position 0 --data d"] {
+        let second = run(folder.path(), line);
+        assert_eq!(second.status.code(), Some(5), "{line}");
+        assert!(stderr(&second).contains(&format!("(process {})", server.id())), "{}", stderr(&second));
+    }
+    let killed = Command::new("kill").arg("-TERM").arg(server.id().to_string()).status().expect("kill runs");
+    assert!(killed.success());
+    assert_eq!(server.wait().expect("it ends").code(), Some(0));
+    assert_eq!(run(folder.path(), "log verify --data d").status.code(), Some(0));
 }
