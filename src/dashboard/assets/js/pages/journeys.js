@@ -21,7 +21,7 @@ export function mount(root) {
 	const paths = panel({ title: "Desire lines", api, polls: true, tools: [choice("Users", SAMPLES.map((n) => [n, num(Number(n))]), sample(), (v) => (setParams({ users: v }), ask.soon()))] });
 	const listed = panel({ title: "Users on the chosen line", api, polls: true });
 	const clusters = panel({ title: "Clusters", width: "w7", api: () => address("api/clusters", { source_id: mainSource() }) });
-	const dots = panel({ title: "Users by two features", unit: "one dot per place, larger with more users", width: "w5", api, polls: true, tools: [axis("x", 0), axis("y", 1)] });
+	const dots = panel({ title: "Users by two features", unit: "dots grow with the users on them", width: "w5", api, polls: true, tools: [axis("x", 0), axis("y", 1)] });
 	let rows = [], asked = null;
 
 	const desire = desireChart((stretch, words) => choose(stretch.users.map((i) => rows[i]), words)), scatter = scatterChart(choose);

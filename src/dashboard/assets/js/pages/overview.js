@@ -12,7 +12,7 @@ import { drawSourceCards } from "./source_card.js";
 
 const TILES = [["Throughput", "events/s", "mean of the last minute"], ["Latency p50", "ms", "last minute"], ["Latency p99", "ms", "last minute"], ["Sessions open", "sessions"], ["Users", "users"], ["Corrections", "per min", "late minutes, all sources"]];
 
-/** The server says 0 when nothing was measured. */
+/** 0: nothing was measured. */
 const latency = (ms) => fixed(ms || NaN, 1);
 
 export function mount(root) {
@@ -46,9 +46,10 @@ export function mount(root) {
 
 		const x = points.map((p) => p.t), domain = liveDomain(), ms = (v) => fixed(v, 1), line = (label, color, key, more) => ({ label, color, y: points.map((p) => p[key]), ...more });
 		flow.ready(flowChart.el);
-		flow.unit(`events per second, averaged over a minute; watched since ${clock(x[0], 2)}`);
+		flow.unit(`events per second, mean of a minute; watched since ${clock(x[0], 2)}`);
 		flowChart.update({ domain, x, series: [line("events per second", "c1", "eps", { format: rate })] });
-		delay.ready(delayChart.el);
+		if (points.some((p) => p.p99)) delay.ready(delayChart.el);
+		else delay.empty("Nothing was measured yet.");
 		delay.unit(`ms, of the minute before; watched since ${clock(x[0], 2)}`);
 		delayChart.update({ domain, x, series: [line("p50", "c1", "p50", { format: ms, unit: "ms" }), line("p99", "c2", "p99", { format: ms, unit: "ms" })] });
 		if (!sources.length) return health.empty("No source has sent anything yet. Send an event:", curlEvent());
