@@ -18,7 +18,7 @@ pub struct PurgeUser {
     pub user: EcoString,
     /// Inclusive: the logical time of the erase record.
     pub until: LogicalTime,
-    /// What the rows had been counted as; kept in the (last) erase record of the user.
+    /// What the rows since an earlier erasure had been counted as; kept in the last erase record of the user up to `until`.
     pub purged: Purged,
 }
 
@@ -26,13 +26,14 @@ pub struct PurgeUser {
 struct Target {
     until: LogicalTime,
     purged: Purged,
-    /// The time of the last erase record of this user; it takes the counts.
+    /// The time of the last erase record up to `until`; it takes the counts.
     erased_at: LogicalTime,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Purge {
-    users: HashMap<SourceId, HashMap<EcoString, Target>>,
+    /// By source and user; the targets of a user who was erased more than once, by `until`.
+    users: HashMap<SourceId, HashMap<EcoString, Vec<Target>>>,
 }
 
 impl Purge {
@@ -40,13 +41,18 @@ impl Purge {
         let mut purge = Self::default();
         for PurgeUser { source, user, until, purged } in users.iter().filter(|user| !user.user.is_empty()) {
             let target = Target { until: *until, purged: *purged, erased_at: 0 };
-            purge.users.entry(*source).or_default().insert(user.clone(), target);
+            purge.users.entry(*source).or_default().entry(user.clone()).or_default().push(target);
         }
+        purge.users.values_mut().flat_map(HashMap::values_mut).for_each(|targets| targets.sort_by_key(|target| target.until));
         purge
     }
 
     fn target(&self, source: SourceId, user: &str, time: LogicalTime) -> Option<&Target> {
-        self.users.get(&source)?.get(user).filter(|target| time <= target.until)
+        self.users.get(&source)?.get(user)?.iter().find(|target| time <= target.until)
+    }
+
+    fn target_mut(&mut self, source: SourceId, user: &str, time: LogicalTime) -> Option<&mut Target> {
+        self.users.get_mut(&source)?.get_mut(user)?.iter_mut().find(|target| time <= target.until)
     }
 
     /// Whether a row goes.
@@ -86,12 +92,10 @@ impl Purge {
         }
         for (control, time) in object.controls()?.iter().zip(times(|frame| frame.controls)) {
             if let Control::Erase(erase) = control
-                && self.hits(erase.source, &erase.user, time)
+                && let Some(target) = self.target_mut(erase.source, &erase.user, time)
             {
                 touched = true;
-                if let Some(target) = self.users.get_mut(&erase.source).and_then(|users| users.get_mut(&erase.user)) {
-                    target.erased_at = time;
-                }
+                target.erased_at = time;
             }
         }
         Ok(touched)

@@ -193,6 +193,34 @@ async fn after_an_erasure_no_object_names_the_user() {
     }
 }
 
+#[tokio::test]
+async fn each_erasure_of_a_user_who_came_back_keeps_its_own_counts() {
+    let store = memory_store();
+    let mut writer = LogWriter::open(store, config()).await.expect("opens");
+    let mut random = Random::new(1);
+    for time in 1..=6 {
+        let mut batch = Batch { time, ..Batch::default() };
+        if time % 2 == 1 {
+            batch.events.push(Event { source: 1, user: "ann".into(), ..event(&mut random) });
+        } else {
+            let (sealed_minutes, sealed_sessions) = (Vec::new(), Vec::new());
+            let record = EraseUser { source: 1, user: "ann".into(), requested_at: 0, sealed_minutes, sealed_sessions, purged: None };
+            batch.controls.push(Control::Erase(record));
+        }
+        writer.append(&batch).await.expect("appends");
+    }
+    // The erasures of 2 and 6 are carried out; the record of 4 falls under the latter, which is not its own.
+    let counted = |until: LogicalTime| Purged { applied: until, ..Purged::default() };
+    let user = |until| PurgeUser { source: 1, user: "ann".into(), until, purged: counted(until) };
+    assert_eq!(writer.compactor().purge(&[user(6), user(2)]).await.expect("purges").rows_removed, 3);
+    let controls: Vec<Control> = read_all(&writer.reader()).await.expect("reads").into_iter().flat_map(|batch| batch.controls).collect();
+    let purged = controls.iter().map(|control| match control {
+        Control::Erase(erase) if erase.user.is_empty() => erase.purged.map(|purged| purged.applied),
+        _ => None,
+    });
+    assert_eq!(purged.collect::<Vec<_>>(), [Some(2), Some(0), Some(6)]);
+}
+
 /// Files whose bytes, decompressed where they can be read as an object, contain the text.
 fn grep(folder: &std::path::Path, text: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
