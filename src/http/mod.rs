@@ -29,7 +29,7 @@ mod queries;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub mod wire;
 
 pub use backend::Backend;
 pub use config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, LiveConfig, Scope, TlsFiles};

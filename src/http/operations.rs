@@ -60,6 +60,10 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, Api
     if !state.backend.ready() {
         return Err(ServiceError::NotReady("the log is being replayed".to_owned()).into());
     }
+    // A server whose log is lost still answers queries, but must get no more traffic.
+    if let Some(error) = state.backend.status().await?.log.error {
+        return Err(ServiceError::Unavailable(error).into());
+    }
     let as_of = state.backend.as_of();
     Ok(at(as_of, Ready { ready: true, as_of }))
 }

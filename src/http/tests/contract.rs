@@ -82,7 +82,7 @@ async fn each_route_demands_its_scope_and_probes_demand_none() {
                 assert!(["/health", "/api/health", "/ready"].contains(&path.as_str()), "{path} is open");
                 continue;
             };
-            let uri = path.replace("{source_id}", "1").replace('{', "").replace('}', "");
+            let uri = path.replace("{source_id}", "1").replace(['{', '}'], "");
             let method: Method = method.to_uppercase().parse().expect("a method");
             let ask = |secret: Option<&str>| {
                 let builder = request(method.clone(), &uri).header("content-type", "application/json");
@@ -271,7 +271,7 @@ async fn every_described_parameter_is_read_and_checked() {
             let name = parameter["name"].as_str().expect("a name");
             // Free text has no wrong values but overlong ones.
             let wrong = if ["cursor", "user_id"].contains(&name) { "x".repeat(5_000) } else { "%21wrong".to_owned() };
-            let uri = format!("{}?{name}={wrong}", path.replace('{', "").replace('}', ""));
+            let uri = format!("{}?{name}={wrong}", path.replace(['{', '}'], ""));
             let answer = site.get(&uri).await;
             assert_eq!(answer.status, 400, "{uri}");
             let body = answer.json();

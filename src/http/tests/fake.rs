@@ -243,6 +243,7 @@ pub struct Site {
     pub fake: Arc<Fake>,
     pub router: Router,
     pub runs: Runs,
+    pub state: AppState,
 }
 
 pub struct Answer {
@@ -269,7 +270,7 @@ impl Site {
         let runs = Runs::new(RunsConfig::default(), Arc::new(Nowhere));
         runs.restore(Vec::<(String, Value)>::new());
         let state = AppState::new(config, fake.clone(), runs.clone(), Arc::new(Metrics::default()));
-        Self { router: router(state), fake, runs }
+        Self { router: router(state.clone()), fake, runs, state }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -1,5 +1,7 @@
-//! The router as a client sees it, in front of a backend that does as it is told.
+//! The router as a client sees it, in front of a backend that does as it is told, and in front of the real service.
 
 mod contract;
 pub(in crate::http) mod fake;
+mod real;
+mod serving;
 mod wire;
