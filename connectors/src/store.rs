@@ -21,7 +21,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::future::Future;
@@ -141,6 +141,22 @@ pub enum Put {
 pub struct ObjectInfo {
     pub name: String,
     pub bytes: u64,
+    pub tag: Tag,
+}
+
+/// Tells an object from another that had or will have the same name; empty where the store has no such thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tag(String);
+
+impl Tag {
+    fn of(meta: &ObjectMeta) -> Self {
+        Self(meta.e_tag.as_deref().unwrap_or_default().trim_matches('"').to_owned())
+    }
+
+    /// Whether both may be the same object.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.is_empty() || other.0.is_empty() || self == other
+    }
 }
 
 /// How long to wait for a remote store and how often to ask again.
@@ -276,15 +292,27 @@ impl Store {
     }
 
     pub async fn get(&self, name: &str) -> Result<Bytes, StoreError> {
-        let path = Path::from(name);
-        self.read(name, || async { self.inner.objects.get(&path).await?.bytes().await }.boxed()).await
+        Ok(self.get_tagged(name, None).await?.0)
     }
 
     /// The bytes in `range`; fewer when the object ends before the range does.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        Ok(self.get_tagged(name, Some(range)).await?.0)
+    }
+
+    /// The object, or a range of it, and which object it is.
+    pub async fn get_tagged(&self, name: &str, range: Option<Range<u64>>) -> Result<(Bytes, Tag), StoreError> {
         let path = Path::from(name);
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        self.read(name, || async { self.inner.objects.get_opts(&path, options.clone()).await?.bytes().await }.boxed()).await
+        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        let get = || {
+            async {
+                let found = self.inner.objects.get_opts(&path, options.clone()).await?;
+                let tag = Tag::of(&found.meta);
+                Ok((found.bytes().await?, tag))
+            }
+            .boxed()
+        };
+        self.read(name, get).await
     }
 
     /// Several ranges of one object, in as few requests as is sensible.
@@ -316,7 +344,10 @@ impl Store {
                     Some(after) => self.inner.objects.list_with_offset(Some(&prefix), after),
                     None => self.inner.objects.list(Some(&prefix)),
                 };
-                stream.map_ok(|meta| ObjectInfo { name: meta.location.to_string(), bytes: meta.size }).try_collect::<Vec<_>>().boxed()
+                stream
+                    .map_ok(|meta| ObjectInfo { name: meta.location.to_string(), bytes: meta.size, tag: Tag::of(&meta) })
+                    .try_collect::<Vec<_>>()
+                    .boxed()
             })
             .await?;
         all.sort_by(|a, b| a.name.cmp(&b.name));

@@ -14,7 +14,7 @@
 //! - Fences are never deleted: one small object per start of a server.
 
 use super::error::LogError;
-use super::manifest::{self, Manifest, PartInfo, Snapshot, folder, manifest_name, part_name};
+use super::manifest::{self, Live, Manifest, PartInfo, Snapshot, folder, manifest_name, part_name};
 use super::object::ObjectKind;
 use super::part::PartBuilder;
 use super::purge::{self, Purge, PurgeUser};
@@ -95,7 +95,7 @@ impl Compactor {
     fn plan(&self, snapshot: &Snapshot) -> Vec<Step> {
         let parts = &snapshot.manifest.parts;
         // Segments are not compressed; parts are.
-        let mut following = snapshot.live.iter().map(|(_, bytes)| bytes).sum::<u64>() / 4;
+        let mut following = snapshot.live.iter().map(|live| live.bytes).sum::<u64>() / 4;
         let mut keep = parts.len();
         while let Some(part) = parts[..keep].last() {
             if part.bytes > self.limits.part_bytes_max / 2 || part.bytes > following.saturating_mul(4) {
@@ -106,7 +106,7 @@ impl Compactor {
         }
         let kept = parts[..keep].iter().cloned().map(Step::Keep);
         let merged = parts[keep..].iter().cloned().map(|part| Step::Merge(Piece::Part(part)));
-        kept.chain(merged).chain(snapshot.live.iter().map(|(seq, _)| Step::Merge(Piece::Segment(*seq)))).collect()
+        kept.chain(merged).chain(snapshot.live.iter().cloned().map(|live| Step::Merge(Piece::Segment(live)))).collect()
     }
 
     /// Builds the parts of the next manifest and publishes it.
@@ -138,13 +138,13 @@ impl Compactor {
             }
             let object = match &piece {
                 Piece::Part(info) => self.shared.part(info).await,
-                Piece::Segment(seq) => self.shared.segment(*seq).await,
+                Piece::Segment(live) => self.shared.segment(live).await,
             };
             let object = object.map_err(|error| match error {
                 LogError::Store(StoreError::NotFound { .. }) => LogError::CompactionLost { manifest: next.number },
                 other => other,
             })?;
-            if let Piece::Segment(seq) = piece {
+            if let Piece::Segment(Live { seq, .. }) = piece {
                 let header = &object.header;
                 (next.covered_to, next.last_time, next.epoch) = (seq, header.time_last, header.writer.epoch);
                 next.skips.extend(&header.skips);
@@ -257,6 +257,6 @@ fn purge_steps(snapshot: &Snapshot, affected: &[u64]) -> Vec<Step> {
         _ => Step::Keep(info.clone()),
     });
     let last = affected.last().copied().unwrap_or(0);
-    let live = snapshot.live.iter().map(|(seq, _)| *seq).take_while(|seq| *seq <= last);
-    parts.chain(live.map(|seq| Step::Merge(Piece::Segment(seq)))).collect()
+    let live = snapshot.live.iter().take_while(|live| live.seq <= last).cloned();
+    parts.chain(live.map(|live| Step::Merge(Piece::Segment(live)))).collect()
 }

@@ -202,8 +202,8 @@ async fn search_in(shared: &Shared, snapshot: &Snapshot, mut newest: Newest) -> 
         }
         let (counts, first, last) = match &piece {
             Piece::Part(info) => (info.counts, info.time_first, info.time_last),
-            Piece::Segment(seq) => {
-                let header = shared.header(*seq).await?;
+            Piece::Segment(live) => {
+                let header = shared.header(live).await?;
                 (header.counts, header.time_first, header.time_last)
             }
         };
@@ -213,7 +213,7 @@ async fn search_in(shared: &Shared, snapshot: &Snapshot, mut newest: Newest) -> 
         }
         let object = match &piece {
             Piece::Part(info) => shared.part(info).await?,
-            Piece::Segment(seq) => shared.segment(*seq).await?,
+            Piece::Segment(live) => shared.segment(live).await?,
         };
         newest = super::offload(object.byte_len(), move || {
             let late = counts.late > 0 && newest.filter.kind.is_none_or(|kind| kind == DeadLetterKind::Late);

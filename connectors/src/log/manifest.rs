@@ -11,7 +11,7 @@
 
 use super::error::LogError;
 use super::object::{Counts, FORMAT_VERSION};
-use crate::store::{ObjectInfo, Store};
+use crate::store::{ObjectInfo, Store, Tag};
 use bytes::Bytes;
 use desireline_records::{LogicalTime, Micros, ShardId};
 use serde::{Deserialize, Serialize};
@@ -150,17 +150,27 @@ impl Manifest {
     }
 }
 
+/// A segment or fence that no manifest covers.
+#[derive(Clone, Debug)]
+pub struct Live {
+    pub seq: u64,
+    pub bytes: u64,
+    /// Which object it was when it was listed. Once the number has been compacted away, a request that was on its way all the
+    /// time may create another object under the same name; whoever works off an older listing must not take it for this one.
+    pub tag: Tag,
+}
+
 /// What the log consists of at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub manifest: Manifest,
-    /// Segments and fences after `covered_to`, without gaps: (number, bytes).
-    pub live: Vec<(u64, u64)>,
+    /// Segments and fences after `covered_to`, without gaps.
+    pub live: Vec<Live>,
 }
 
 impl Snapshot {
     pub fn last_seq(&self) -> u64 {
-        self.live.last().map_or(self.manifest.covered_to, |(seq, _)| *seq)
+        self.live.last().map_or(self.manifest.covered_to, |live| live.seq)
     }
 
     /// Lists the log until manifest and segments fit together: compaction may switch manifests, and a writer may append,
@@ -179,13 +189,13 @@ impl Snapshot {
             if newest_manifest(store, shard).await? != number {
                 continue;
             }
-            let live: Vec<(u64, u64)> = listed
-                .iter()
-                .filter_map(|ObjectInfo { name, bytes }| Some((parse_segment(shard, name)?, *bytes)))
-                .filter(|(seq, _)| *seq > manifest.covered_to)
+            let live: Vec<Live> = listed
+                .into_iter()
+                .filter_map(|ObjectInfo { name, bytes, tag }| Some(Live { seq: parse_segment(shard, &name)?, bytes, tag }))
+                .filter(|live| live.seq > manifest.covered_to)
                 .collect();
             let expected = manifest.covered_to + 1..;
-            match live.iter().zip(expected).find(|((seq, _), expected)| seq != expected) {
+            match live.iter().zip(expected).find(|(live, expected)| live.seq != *expected) {
                 None => return Ok(Self { manifest, live }),
                 Some((_, expected)) => missing = expected,
             }

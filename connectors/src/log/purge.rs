@@ -111,7 +111,7 @@ pub async fn find(shared: &Arc<Shared>, snapshot: &Snapshot, users: &[PurgeUser]
         let object = match &piece {
             Piece::Part(info) if info.time_first > last => break,
             Piece::Part(info) => shared.part(info).await?,
-            Piece::Segment(seq) => shared.segment(*seq).await?,
+            Piece::Segment(live) => shared.segment(live).await?,
         };
         if object.header.time_first > last {
             break;

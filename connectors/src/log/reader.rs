@@ -3,7 +3,7 @@
 use super::error::LogError;
 use super::frames::{Frames, Skips, skips_of};
 use super::letters::{LetterFilter, LoggedLetter};
-use super::manifest::{Snapshot, folder, part_folder};
+use super::manifest::{Live, Snapshot, folder, part_folder, segment_name};
 use super::object::{Counts, ObjectKind};
 use super::replay::{self, Batches, Decode, Merger};
 use super::scan::{Scan, Scanned, Shared, total};
@@ -106,7 +106,7 @@ impl LogReader {
         let snapshot = self.shared.snapshot().await?;
         let mut all: Vec<SegmentInfo> = snapshot.manifest.parts.iter().map(part_info).collect();
         let live: Vec<SegmentInfo> = futures::stream::iter(snapshot.live.clone())
-            .map(|(seq, bytes)| self.segment_info(seq, bytes))
+            .map(|live| self.segment_info(live))
             .buffered(HEADERS_AT_ONCE)
             .try_collect()
             .await?;
@@ -114,10 +114,11 @@ impl LogReader {
         Ok(all)
     }
 
-    async fn segment_info(&self, seq: u64, bytes: u64) -> Result<SegmentInfo, LogError> {
-        let header = self.shared.header(seq).await?;
+    async fn segment_info(&self, live: Live) -> Result<SegmentInfo, LogError> {
+        let header = self.shared.header(&live).await?;
+        let Live { seq, bytes, .. } = live;
         Ok(SegmentInfo {
-            name: super::manifest::segment_name(self.shared.shard, seq),
+            name: segment_name(self.shared.shard, seq),
             kind: header.kind,
             seq_first: seq,
             seq_last: seq,
@@ -146,7 +147,7 @@ impl LogReader {
     pub async fn last_time(&self) -> Result<LogicalTime, LogError> {
         let snapshot = self.shared.snapshot().await?;
         match snapshot.live.last() {
-            Some((seq, _)) => Ok(self.shared.header(*seq).await?.time_last),
+            Some(live) => Ok(self.shared.header(live).await?.time_last),
             None => Ok(snapshot.manifest.last_time),
         }
     }
@@ -189,8 +190,11 @@ pub async fn begin(shared: Arc<Shared>, after: LogicalTime) -> Result<(Scan, Ski
 }
 
 async fn skips(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Skips, LogError> {
-    let headers: Vec<_> =
-        futures::stream::iter(snapshot.live.clone()).map(|(seq, _)| shared.header(seq)).buffered(HEADERS_AT_ONCE).try_collect().await?;
+    let headers: Vec<_> = futures::stream::iter(snapshot.live.clone())
+        .map(|live| async move { shared.header(&live).await })
+        .buffered(HEADERS_AT_ONCE)
+        .try_collect()
+        .await?;
     let live = headers.iter().flat_map(|header| header.skips.iter().copied());
     Ok(skips_of(snapshot.manifest.skips.iter().copied().chain(live)))
 }

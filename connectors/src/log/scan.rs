@@ -3,11 +3,15 @@
 //! A scan works off a snapshot. When an object of it is gone, compaction has replaced it: the scan takes a new snapshot
 //! and goes on with the first number that it has not handed out. When an erasure has rewritten the log in between, what
 //! was handed out and what would follow do not belong together, and the scan ends with [`LogError::Rewritten`].
+//!
+//! A number that has been compacted away can appear once more: a create that was on its way when its sender gave up finds
+//! the name free. Such an object is covered, so every new snapshot passes over it; a scan on an older snapshot recognises
+//! it by its tag, which differs from the listed one, and treats it as gone.
 
 use super::error::LogError;
-use super::manifest::{PartInfo, Snapshot, segment_name};
+use super::manifest::{Live, PartInfo, Snapshot, segment_name};
 use super::object::{Head, Header, Object, parse_head};
-use crate::store::{ObjectInfo, Store};
+use crate::store::{ObjectInfo, Store, StoreError, Tag};
 use desireline_records::{LogicalTime, ShardId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -49,36 +53,39 @@ impl Shared {
     }
 
     /// The header of a segment or fence, read at most once.
-    pub async fn header(&self, seq: u64) -> Result<Arc<Header>, LogError> {
-        let known = self.headers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&seq).cloned();
+    pub async fn header(&self, live: &Live) -> Result<Arc<Header>, LogError> {
+        let known = self.headers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&live.seq).cloned();
         if let Some(header) = known {
             return Ok(header);
         }
-        let name = segment_name(self.shard, seq);
-        let header = self.header_of(&name).await?;
-        check_segment(&name, &header, self.shard, seq)?;
+        let name = segment_name(self.shard, live.seq);
+        let (header, tag) = self.header_of(&name).await?;
+        check_tag(&name, live, &tag)?;
+        check_segment(&name, &header, self.shard, live.seq)?;
         self.remember(header.clone());
         Ok(Arc::new(header))
     }
 
     /// The header of an object as it is in the store now.
-    pub async fn header_of(&self, name: &str) -> Result<Header, LogError> {
+    pub async fn header_of(&self, name: &str) -> Result<(Header, Tag), LogError> {
         let mut want = HEAD_BYTES;
         loop {
-            let bytes = self.store.get_range(name, 0..want).await?;
+            let (bytes, tag) = self.store.get_tagged(name, Some(0..want)).await?;
             let complete = (bytes.len() as u64) < want;
             match parse_head(name, &bytes, complete)? {
-                Head::Complete { header, .. } => return Ok(*header),
+                Head::Complete { header, .. } => return Ok((*header, tag)),
                 Head::Needs(end) => want = end,
             }
         }
     }
 
     /// A whole segment or fence.
-    pub async fn segment(&self, seq: u64) -> Result<Object, LogError> {
-        let name = segment_name(self.shard, seq);
-        let object = Object::parse(&name, self.store.get(&name).await?)?;
-        check_segment(&name, &object.header, self.shard, seq)?;
+    pub async fn segment(&self, live: &Live) -> Result<Object, LogError> {
+        let name = segment_name(self.shard, live.seq);
+        let (bytes, tag) = self.store.get_tagged(&name, None).await?;
+        check_tag(&name, live, &tag)?;
+        let object = Object::parse(&name, bytes)?;
+        check_segment(&name, &object.header, self.shard, live.seq)?;
         Ok(object)
     }
 
@@ -90,6 +97,14 @@ impl Shared {
             return Err(LogError::Damaged { object: info.name.clone(), section: "header", offset: 0, detail });
         }
         Ok(object)
+    }
+}
+
+/// Another object of the same name means that the one that was listed is gone.
+fn check_tag(name: &str, live: &Live, tag: &Tag) -> Result<(), LogError> {
+    match live.tag.matches(tag) {
+        true => Ok(()),
+        false => Err(StoreError::NotFound { object: name.to_owned() }.into()),
     }
 }
 
@@ -105,21 +120,21 @@ fn check_segment(name: &str, header: &Header, shard: ShardId, seq: u64) -> Resul
 #[derive(Clone, Debug)]
 pub enum Piece {
     Part(PartInfo),
-    Segment(u64),
+    Segment(Live),
 }
 
 impl Piece {
     pub fn seq_last(&self) -> u64 {
         match self {
             Self::Part(info) => info.seq_last,
-            Self::Segment(seq) => *seq,
+            Self::Segment(live) => live.seq,
         }
     }
 }
 
 pub fn pieces(snapshot: &Snapshot) -> impl DoubleEndedIterator<Item = Piece> + '_ {
     let parts = snapshot.manifest.parts.iter().cloned().map(Piece::Part);
-    parts.chain(snapshot.live.iter().map(|(seq, _)| Piece::Segment(*seq)))
+    parts.chain(snapshot.live.iter().cloned().map(Piece::Segment))
 }
 
 /// An object and the first number in it that has not been handed out before.
@@ -149,13 +164,13 @@ impl Scan {
             let (mut low, mut high) = (0, snapshot.live.len());
             while low < high {
                 let middle = (low + high) / 2;
-                match shared.header(snapshot.live[middle].0).await?.time_last <= after {
+                match shared.header(&snapshot.live[middle]).await?.time_last <= after {
                     true => low = middle + 1,
                     false => high = middle,
                 }
             }
-            let first = snapshot.live.get(low).map_or(u64::MAX, |(seq, _)| *seq);
-            queue.retain(|piece| !matches!(piece, Piece::Segment(seq) if *seq < first));
+            let first = snapshot.live.get(low).map_or(u64::MAX, |live| live.seq);
+            queue.retain(|piece| !matches!(piece, Piece::Segment(live) if live.seq < first));
         }
         let manifest = &snapshot.manifest;
         let (manifest, rewrites) = (manifest.number, manifest.rewrites);
@@ -168,7 +183,7 @@ impl Scan {
             let Some(piece) = self.queue.front() else { return Ok(None) };
             let read = match piece {
                 Piece::Part(info) => self.shared.part(info).await,
-                Piece::Segment(seq) => self.shared.segment(*seq).await,
+                Piece::Segment(live) => self.shared.segment(live).await,
             };
             match read {
                 Ok(object) => {
@@ -184,7 +199,7 @@ impl Scan {
         }
     }
 
-    async fn renew(&mut self, error: crate::store::StoreError) -> Result<(), LogError> {
+    async fn renew(&mut self, error: StoreError) -> Result<(), LogError> {
         let end = self.queue.back().map_or(0, Piece::seq_last);
         let snapshot = self.shared.snapshot().await?;
         if snapshot.manifest.number == self.manifest {
@@ -206,7 +221,7 @@ impl Piece {
     pub fn seq_first(&self) -> u64 {
         match self {
             Self::Part(info) => info.seq_first,
-            Self::Segment(seq) => *seq,
+            Self::Segment(live) => live.seq,
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use super::error::LogError;
 use super::frames::{Frames, Skips};
-use super::manifest::{Manifest, Snapshot, segment_name};
+use super::manifest::{Live, Manifest, Snapshot, segment_name};
 use super::object::{Counts, Object, ObjectKind};
 use super::offload;
 use super::scan::{Piece, Shared, pieces};
+use crate::store::Tag;
 use desireline_records::{Batch, Control, LogicalTime, PartitionKey, PartitionState, SourceId};
 use std::collections::HashMap;
 
@@ -89,7 +90,7 @@ async fn verify_snapshot(
     for piece in pieces(snapshot) {
         let (name, read) = match &piece {
             Piece::Part(info) => (info.name.clone(), shared.part(info).await),
-            Piece::Segment(seq) => (segment_name(shared.shard, *seq), shared.segment(*seq).await),
+            Piece::Segment(live) => (segment_name(shared.shard, live.seq), shared.segment(live).await),
         };
         match read {
             Ok(object) => {
@@ -116,7 +117,8 @@ fn fences_within(manifest: &Manifest, piece: &Piece) -> Vec<u64> {
 
 async fn check_fence(shared: &Shared, seq: u64, report: &mut VerifyReport) -> Result<(), LogError> {
     let name = segment_name(shared.shard, seq);
-    match shared.segment(seq).await {
+    let fence = Live { seq, bytes: 0, tag: Tag::default() };
+    match shared.segment(&fence).await {
         Ok(object) if object.header.kind == ObjectKind::Fence => {}
         Ok(object) => report.problem(&name, "log_fence", format!("it is a {:?} instead of a fence", object.header.kind)),
         Err(LogError::Store(error)) if error.is_not_found() => {

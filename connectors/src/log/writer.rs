@@ -187,8 +187,8 @@ fn check_clock(last: LogicalTime, config: &LogConfig) -> Result<(), LogError> {
 /// Logical time and epoch at the end of the log.
 async fn tail(shared: &Shared, snapshot: &Snapshot) -> Result<(LogicalTime, u64), LogError> {
     match snapshot.live.last() {
-        Some((seq, _)) => {
-            let header = shared.header(*seq).await?;
+        Some(live) => {
+            let header = shared.header(live).await?;
             Ok((header.time_last, header.writer.epoch))
         }
         None => Ok((snapshot.manifest.last_time, snapshot.manifest.epoch)),
@@ -210,7 +210,7 @@ async fn create(shared: &Shared, header: &Header, chunks: Vec<Bytes>, attempts_m
         let error = put.err();
         uncertain |= error.as_ref().is_some_and(|error| error.is_retryable() && !shared.store.is_local());
         let unknown = |detail: String| LogError::Indeterminate { object: name.clone(), detail };
-        let detail = match shared.header_of(&name).await {
+        let detail = match shared.header_of(&name).await.map(|(header, _)| header) {
             Ok(found) if found.writer == header.writer => {
                 shared.store.sync_folder(&folder(shared.shard)).await.map_err(|error| unknown(error.to_string()))?;
                 return Ok(Created::Own);

@@ -34,6 +34,8 @@ use std::task::{Context, Poll, Waker};
 /// Schedules of one test run; `DESIRELINE_MODEL_SCHEDULES` asks for more.
 const SCHEDULES: u64 = 300;
 const STEPS: u64 = 500;
+/// Schedules that once found something: a reader on an old listing took a late request's object for the one listed.
+const KNOWN_SEEDS: [u64; 1] = [1_598];
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 
 /// Which batch: (writer, number).
@@ -508,7 +510,7 @@ fn check_log(world: &World, end: &[(LogicalTime, Option<Id>)]) -> Result<(), Str
 fn every_schedule_keeps_the_promises() {
     let alone = std::env::var("DESIRELINE_MODEL_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let schedules = std::env::var("DESIRELINE_MODEL_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(SCHEDULES);
-    let seeds = alone.map_or(0..schedules, |seed| seed..seed + 1);
+    let seeds: Vec<u64> = alone.map_or_else(|| (0..schedules).chain(KNOWN_SEEDS).collect(), |seed| vec![seed]);
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in seeds {
         match schedule(seed) {
