@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod runs;
 pub mod service;
 pub mod trigger;
+pub mod verify;

@@ -44,6 +44,8 @@ pub struct CountFacts {
 #[derive(Clone, Debug, Default)]
 struct ReferenceUser {
     open: Vec<Event>,
+    /// What each open event said, by id.
+    payloads: BTreeMap<EventId, u32>,
     sealed: Vec<SessionFact>,
     sealed_events: Vec<Event>,
     deleted: BTreeMap<EventId, Micros>,
@@ -103,13 +105,14 @@ impl Reference {
             return;
         }
         let user = self.users.entry((event.source, event.user.clone())).or_default();
-        if let Some(first) = user.open.iter().find(|e| e.id == event.id) {
+        if let Some(first) = user.payloads.get(&event.id) {
             source.counts.duplicate += 1;
-            source.counts.conflict += u64::from(first.payload_hash() != event.payload_hash());
+            source.counts.conflict += u64::from(*first != event.payload_hash());
         } else if user.deleted.contains_key(&event.id) {
             source.counts.duplicate += 1;
         } else {
             source.counts.applied += 1;
+            user.payloads.insert(event.id, event.payload_hash());
             user.open.push(event.clone());
         }
     }
@@ -122,6 +125,7 @@ impl Reference {
                 for ((_, _), user) in self.users.iter_mut().filter(|((s, _), _)| s == id) {
                     if let Some(at) = user.open.iter().position(|e| e.id == *event) {
                         let gone = user.open.remove(at);
+                        user.payloads.remove(&gone.id);
                         user.deleted.insert(gone.id, gone.time);
                         source.counts.deleted += 1;
                     }
@@ -163,6 +167,7 @@ impl Reference {
                     open.extend(session);
                 }
             }
+            user.payloads = open.iter().map(|e| (e.id, e.payload_hash())).collect();
             user.open = open;
         }
     }
@@ -216,6 +221,11 @@ impl Reference {
             }
         }
         cells
+    }
+
+    /// The settings in force and the last seal boundary of every source.
+    pub fn sources(&self) -> impl Iterator<Item = (SourceId, &SourceSettings, Option<Micros>)> {
+        self.sources.iter().map(|(id, source)| (*id, &source.settings, source.boundary))
     }
 
     pub fn counts(&self) -> BTreeMap<SourceId, CountFacts> {

@@ -19,6 +19,7 @@ pub mod progress;
 pub mod serve;
 pub mod stack;
 pub mod token;
+pub mod verify;
 
 use crate::config::{Config, Inputs};
 use clap::{Args, Parser, Subcommand};
@@ -62,6 +63,8 @@ pub enum Command {
     Log(log::LogArgs),
     /// Check the configuration and report every mistake
     Check(check::CheckArgs),
+    /// Recompute every view from the log and compare
+    Verify(verify::VerifyArgs),
     /// Make access tokens
     Token(token::TokenArgs),
     /// Print the version
@@ -111,6 +114,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Ingest(args) => ingest::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Version => {
             out(&format!("desireline {}\n", env!("CARGO_PKG_VERSION")));

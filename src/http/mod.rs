@@ -18,6 +18,7 @@ mod body;
 pub mod config;
 mod dagster;
 mod error;
+mod event_body;
 mod frame;
 mod ids;
 mod ingest;
