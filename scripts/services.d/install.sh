@@ -133,18 +133,22 @@ install_kafka() {
 
 # A virtual environment for the object store. python3 of the system is preferred, because a version manager's may lack `venv`.
 install_s3() {
-    local list="$HERE/services.d/s3-requirements.txt" folder python
-    folder="$CACHE/s3-$(sha256sum "$list" | cut -c1-12)"
+    install_python s3 "$HERE/services.d/s3-requirements.txt" "the object store"
     # shellcheck disable=SC2034 # read by s3.sh
-    S3_PYTHON=$folder/bin/python
-    [ -e "$folder/complete" ] && return
-    python=/usr/bin/python3
+    S3_PYTHON=$PYTHON_FOLDER/bin/python
+}
+
+# install_python NAME LIST WHAT: a virtual environment with the packages of a list; leaves its folder in PYTHON_FOLDER.
+install_python() {
+    local list=$2 python=/usr/bin/python3
+    PYTHON_FOLDER="$CACHE/$1-$(sha256sum "$list" | cut -c1-12)"
+    [ -e "$PYTHON_FOLDER/complete" ] && return
     if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         apt_install python3 python3-venv
     fi
-    say "installing the object store's Python packages"
-    rm -rf "$folder"
-    "$python" -m venv "$folder" >&2 || die "python3 -m venv failed"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$list" >&2 || die "the object store could not be installed"
-    : >"$folder/complete"
+    say "installing the Python packages of $3"
+    rm -rf "$PYTHON_FOLDER"
+    "$python" -m venv "$PYTHON_FOLDER" >&2 || die "python3 -m venv failed"
+    "$PYTHON_FOLDER/bin/pip" install --quiet --disable-pip-version-check --requirement "$list" >&2 || die "$3 could not be installed"
+    : >"$PYTHON_FOLDER/complete"
 }

@@ -270,7 +270,7 @@ pub(super) struct TriggerBody {
     #[schema(minimum = 0, maximum = 2147483647)]
     source_id: i64,
     /// Inside one of the allowed folders; whether it can be read shows in the run.
-    #[schema(min_length = 1, max_length = 4096)]
+    #[schema(min_length = 1, max_length = 4096, pattern = "^[^\\u0000]+$")]
     events_path: String,
     /// The first run for this site: the clusters are trained in two passes.
     #[schema(required = false)]

@@ -13,6 +13,7 @@
 use super::AppState;
 use super::body::{BodyKind, DataBody, JsonBody};
 use super::error::{ApiError, ErrorBody, FieldError};
+use super::event_body::{BatchBody, EventBody};
 use super::ids::{IdMaker, random_uuid};
 use axum::Json;
 use axum::extract::State;
@@ -31,61 +32,6 @@ use utoipa::ToSchema;
 const DEFAULT_SOURCE: SourceId = 0;
 /// Bodies up to this size are read on the thread that received them.
 const INLINE_BYTES_MAX: usize = 32 << 10;
-
-/// One event, as documented. The reader is `desireline_connectors::formats`.
-#[derive(ToSchema)]
-#[schema(as = Event)]
-#[allow(dead_code)]
-pub(super) struct EventBody {
-    /// An idempotency key; one is made when absent. The same key of the same user and source counts once.
-    #[schema(max_length = 256, pattern = "^[^~\\u0000]")]
-    event_id: Option<String>,
-    #[schema(minimum = 0, maximum = 2147483647, default = 0)]
-    source_id: Option<i64>,
-    /// Without it the session id, else the client id stands for the user.
-    #[schema(max_length = 256)]
-    user_id: Option<String>,
-    #[schema(max_length = 256)]
-    session_id: Option<String>,
-    #[schema(max_length = 256)]
-    client_id: Option<String>,
-    #[schema(max_length = 64, default = "pageview")]
-    event_type: Option<String>,
-    #[schema(max_length = 2048)]
-    page: Option<String>,
-    #[schema(max_length = 256)]
-    item_id: Option<String>,
-    #[schema(max_length = 256)]
-    transaction_id: Option<String>,
-    /// A number, or a decimal string; four decimals are kept.
-    value: Option<f64>,
-    /// Seconds since 1970 (milliseconds above 10^11), or RFC 3339. Absent: the time of arrival.
-    #[schema(value_type = Option<TimestampBody>)]
-    timestamp: Option<serde_json::Value>,
-    /// Anything else, kept with the event.
-    #[schema(value_type = Option<Object>)]
-    properties: Option<serde_json::Value>,
-}
-
-/// Seconds since 1970, or RFC 3339.
-#[derive(ToSchema)]
-#[schema(as = Timestamp)]
-#[allow(dead_code)]
-#[serde(untagged)]
-#[derive(Deserialize)]
-pub(super) enum TimestampBody {
-    Seconds(f64),
-    Text(chrono::DateTime<chrono::Utc>),
-}
-
-/// Several events. NDJSON bodies hold one event per line instead.
-#[derive(ToSchema)]
-#[schema(as = Batch)]
-#[allow(dead_code)]
-pub(super) struct BatchBody {
-    #[schema(min_items = 1)]
-    events: Vec<EventBody>,
-}
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct IngestReply {

@@ -14,9 +14,11 @@ use axum::routing::get;
 use bytes::Bytes;
 use std::sync::LazyLock;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, HeaderBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response as Described, ResponseBuilder, Type};
+use utoipa::openapi::{Content, HeaderBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response as Described, ResponseBuilder, Type};
 use utoipa::{OpenApi as _, ToSchema};
 
 const BEARER: &str = "bearer";
@@ -73,6 +75,7 @@ pub(super) fn complete(document: &mut OpenApi, config: &HttpConfig) {
     for (path, item) in &mut document.paths.paths {
         let has_path_parameters = path.contains('{');
         for (method, operation) in operations(item) {
+            operation.parameters.iter_mut().flatten().for_each(describe_parameter);
             for (status, description) in errors(method, operation, has_path_parameters) {
                 operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(error(status, description)));
             }
@@ -87,6 +90,16 @@ pub(super) fn complete(document: &mut OpenApi, config: &HttpConfig) {
                 }
             }
         }
+    }
+}
+
+/// What `Params` does with every parameter: an empty one is as good as absent, and a `limit` may exceed every integer type.
+fn describe_parameter(parameter: &mut Parameter) {
+    if matches!(parameter.parameter_in, ParameterIn::Query) && matches!(parameter.required, Required::False) {
+        parameter.extensions = Some(Extensions::from_iter([("allowEmptyValue", true)]));
+    }
+    if let ("limit", Some(RefOr::T(Schema::Object(schema)))) = (parameter.name.as_str(), &mut parameter.schema) {
+        schema.format = None;
     }
 }
 
