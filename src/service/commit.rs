@@ -320,8 +320,8 @@ fn answer(inner: &Inner, token: Token, waiting: Vec<Waiting>, applied: &Applied)
         let range = |rows: &[u32]| rows.partition_point(|r| *r < wait.rows.end) - rows.partition_point(|r| *r < wait.rows.start);
         let duplicates = range(&applied.duplicates) as u64;
         let inserted = (wait.rows.len() as u64).saturating_sub(duplicates);
+        inner.latency.record(wait.since.elapsed());
         if let Some(reply) = wait.reply {
-            inner.latency.record(wait.since.elapsed());
             drop(reply.send(Ok(Receipt { token, inserted, duplicates })));
         }
     }
