@@ -15,8 +15,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test that called it")]
 
 pub mod browser;
+pub mod command;
 pub mod http;
 pub mod kafka;
+pub mod model;
 pub mod server;
 pub mod services;
 pub mod wait;

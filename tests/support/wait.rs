@@ -1,6 +1,7 @@
 //! Waiting for a condition, with a deadline. The only place of the tests that sleeps.
 
 use std::fmt::Display;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long things may take that take a moment on an idle machine; generous, because it is only ever spent on failure.
@@ -33,4 +34,25 @@ pub fn eventually_true(what: &str, deadline: Duration, mut condition: impl FnMut
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
 fn pause_for(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+/// Tells threads that feed a server when to stop, and paces them until then.
+#[derive(Default)]
+pub struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    pub fn stop(&self) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// True at once when it has been stopped, false when it has not been after `pace`.
+    pub fn stopped_within(&self, pace: Duration) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stopped, _) = self.changed.wait_timeout_while(stopped, pace, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner);
+        *stopped
+    }
 }
