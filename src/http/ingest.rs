@@ -195,7 +195,8 @@ impl<'a> Reading<'a> {
 
     fn event(&self, payload: &[u8]) -> Result<Event, (SourceId, Refusal)> {
         let parsed = formats::parse_with_body_source(Format::Desireline, DEFAULT_SOURCE, payload);
-        let mut raw = parsed.map_err(|malformed: Malformed| (DEFAULT_SOURCE, malformed.into()))?;
+        let named = || formats::readable_source(payload).unwrap_or(DEFAULT_SOURCE);
+        let mut raw = parsed.map_err(|malformed: Malformed| (named(), malformed.into()))?;
         formats::complete_anonymous(&mut raw, self.now, random_uuid);
         self.validator.validate(&raw, self.now, || self.ids.make(self.now)).map_err(|rejection| {
             let source = if (0..=limits::SOURCE_MAX).contains(&raw.source) { raw.source as SourceId } else { DEFAULT_SOURCE };

@@ -53,11 +53,11 @@ pub(super) struct Ready {
     as_of: LogicalTime,
 }
 
-/// Whether the log has been replayed and answers are current.
+/// Whether the log has been replayed, answers are current and runs can be taken.
 #[utoipa::path(get, path = "/ready", tag = "operations", operation_id = "ready",
     responses((status = 200, description = "ready", body = Ready)))]
 pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, ApiError> {
-    if !state.backend.ready() {
+    if !state.backend.ready() || !state.runs.restored() {
         return Err(ServiceError::NotReady("the log is being replayed".to_owned()).into());
     }
     // A server whose log is lost still answers queries, but must get no more traffic.

@@ -237,6 +237,11 @@ impl Runs {
         self.inner.lock().totals()
     }
 
+    /// Whether the log's runs have been taken up, so that new ones can be taken.
+    pub fn restored(&self) -> bool {
+        *self.inner.restored.borrow()
+    }
+
     /// Runs that wait, and runs that work, now.
     pub fn load(&self) -> (usize, usize) {
         let table = self.inner.lock();

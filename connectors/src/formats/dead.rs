@@ -100,6 +100,16 @@ pub fn readable_user(payload: &[u8]) -> EcoString {
         .unwrap_or_default()
 }
 
+/// The source that a payload names, as far as that can be read: under which the dead letter of a sender who may choose is kept,
+/// since erasing a user looks there.
+pub fn readable_source(payload: &[u8]) -> Option<SourceId> {
+    const KEY: &[u8] = b"\"source_id\"";
+    let payload = &payload[..payload.len().min(super::PAYLOAD_BYTES_MAX)];
+    let token = memchr::memmem::find_iter(payload, KEY).find_map(|at| token_after(&payload[at + KEY.len()..]))?;
+    let source = token.parse::<i64>().ok().filter(|source| (0..=limits::SOURCE_MAX).contains(source))?;
+    SourceId::try_from(source).ok()
+}
+
 /// The string or number after `:`.
 fn token_after(rest: &[u8]) -> Option<EcoString> {
     let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
@@ -145,6 +155,21 @@ mod tests {
             (b"", ""),
         ] {
             assert_eq!(readable_user(payload), user, "{}", String::from_utf8_lossy(payload));
+        }
+    }
+
+    #[test]
+    fn the_source_is_found_in_sound_and_broken_payloads() {
+        for (payload, source) in [
+            (&br#"{"source_id":2,"value":"much"}"#[..], Some(2)),
+            (br#"{"page":1,"source_id" : "7""#, Some(7)),
+            (br#"{"source_id":-1}"#, None),
+            (br#"{"source_id":2147483648}"#, None),
+            (br#"{"source_id":1.5}"#, None),
+            (br#"{"source_id":null}"#, None),
+            (b"", None),
+        ] {
+            assert_eq!(readable_source(payload), source, "{}", String::from_utf8_lossy(payload));
         }
     }
 
