@@ -36,11 +36,13 @@ fn stderr(output: &Output) -> String {
 fn every_command_has_help_with_an_example() {
     let folder = folder();
     let help = stdout(&run(folder.path(), "--help"));
-    for command in ["serve", "generate", "ingest", "log", "check", "token", "version"] {
+    for command in ["serve", "generate", "ingest", "log", "verify", "check", "token", "version"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
     assert!(help.contains("Exit codes"), "{help}");
-    for command in ["serve", "generate", "ingest", "check", "log ls", "log verify", "log cat", "log reset", "log skip", "token new"] {
+    for command in
+        ["serve", "generate", "ingest", "check", "log ls", "log verify", "log cat", "log reset", "log skip", "verify", "token new"]
+    {
         let output = run(folder.path(), &format!("{command} --help"));
         let help = stdout(&output);
         assert_eq!(output.status.code(), Some(0), "{command}");

@@ -1,4 +1,4 @@
-//! Writes the documented file and the reference page from the declarations of [`schema`](super::schema).
+//! Writes the documented file and the reference page from the declarations of [`schema`](mod@super::schema).
 
 use super::reader::{Default, Field, Section};
 use super::schema;

@@ -1,6 +1,6 @@
 //! Reads typed sections out of the merged tree and collects every mistake on the way.
 //!
-//! A section is declared once, by [`settings!`]: each setting's name, type, documentation, default and bounds stand
+//! A section is declared once, by the macro `settings!`: each setting's name, type, documentation, default and bounds stand
 //! together. The struct, the reading, the checks and the documented file all come from that one place.
 
 use super::tree::{Kind, Node, Origin};

@@ -31,7 +31,7 @@ settings! {
 
     /// Limits and forms of requests and answers.
     Http {
-        /// Web origins that may read answers in a browser, such as "https://shop.example"; "*" allows every one. Empty: only the
+        /// Web origins that may read answers in a browser, such as `https://shop.example`; `*` allows every one. Empty: only the
         /// server's own pages.
         cors_origins: Vec<String> = default "";
         /// Largest body of a request, as sent.
