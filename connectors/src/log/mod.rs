@@ -10,8 +10,8 @@
 //! - A flipped byte, a torn or a missing object is an error that names the object, its section and the offset. Nothing is
 //!   skipped in silence.
 //!
-//! In numbers, on one core: encoding or decoding an event takes about 0.1 µs; a segment costs 150 bytes besides its rows;
-//! a local append is about 0.4 ms.
+//! In numbers: the budget for encoding or decoding an event is 0.15 µs of one core; a local append of a small batch is one
+//! created, synced and linked file (about 0.4 ms), a remote one is one PUT.
 //!
 //! # Format
 //! [`object`] describes the bytes of a segment, [`manifest`] the names and the manifest. One sequence of numbers 1, 2, 3 …
