@@ -7,7 +7,7 @@
 use crate::state::StateRow;
 use crate::views::journeys::Journey;
 use crate::views::minutes::MinuteUpdate;
-use crate::views::sessions::state::{Counts, SourceState};
+use crate::views::sessions::source::{Counts, SourceState};
 use desireline_records::{ClusterModel, ColdPart, EventId, LogicalTime, Micros, SourceId};
 use ecow::EcoString;
 use std::sync::Arc;
@@ -88,7 +88,11 @@ pub struct SealableSession {
 pub enum Answer {
     /// In order of (hash, source, user). `looked_to`: every user with a smaller hash was looked at; absent when all were.
     /// `cold`: the cold parts of the sources of users with sealed sessions.
-    Users { users: Vec<UserAnswer>, looked_to: Option<u64>, cold: Vec<(SourceId, Vec<ColdPart>)> },
+    Users {
+        users: Vec<UserAnswer>,
+        looked_to: Option<u64>,
+        cold: Vec<(SourceId, Vec<ColdPart>)>,
+    },
     Clusters {
         model: Option<Arc<ClusterModel>>,
         sizes: Vec<u64>,

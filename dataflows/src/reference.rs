@@ -187,7 +187,7 @@ impl Reference {
 
     /// The journey of every user that has a session.
     pub fn journeys(&self) -> BTreeMap<(SourceId, EcoString), Journey> {
-            let sum = |sessions: &Vec<SessionFact>| {
+        let sum = |sessions: &Vec<SessionFact>| {
             let total = |part: fn(&SessionFact) -> i64| sessions.iter().map(part).sum();
             let value = sessions.iter().map(|s| s.value).sum();
             Journey::new(total(|s| s.views), total(|s| s.carts), total(|s| s.transactions), sessions.len() as i64, value)

@@ -9,7 +9,8 @@
 use crate::engine::ControlIn;
 use crate::views::clusters::ClustersState;
 use crate::views::minutes::{MinuteUpdate, MinutesState};
-use crate::views::sessions::state::{BUCKETS, Counts};
+use crate::views::sessions::source::Counts;
+use crate::views::sessions::state::BUCKETS;
 use crate::views::sessions::{EventRow, SessionsState, UserRow};
 use desireline_records::{ClusterModel, ColdPart, LogicalTime, Micros, SourceSettings};
 use ecow::EcoString;

@@ -183,7 +183,7 @@ fn every_view_equals_its_reference() {
     for seed in seeds {
         let history = histories::random(seed, &Options::from_seed(seed));
         let workers = 1 + (seed % 3) as usize;
-        let restart = (seed % 4 == 0).then_some(history.batches.len() / 2);
+        let restart = seed.is_multiple_of(4).then_some(history.batches.len() / 2);
         run(&history, workers, 7, restart, &format!("seed {seed}, {workers} workers, restart {restart:?}"));
     }
 }
@@ -205,7 +205,7 @@ fn other_batch_sizes_give_the_same_answers() {
 fn change_streams_add_up_to_the_views() {
     for seed in 0..histories_to_run() / 8 {
         // A follower from the start sees every session before it is sealed, so erasures can be followed, too.
-        let from_start = seed % 2 == 0;
+        let from_start = seed.is_multiple_of(2);
         let options = Options::from_seed(seed);
         let history = histories::random(seed, &Options { erasures: options.erasures && from_start, ..options });
         let engine = engine(1 + (seed % 3) as usize);

@@ -84,12 +84,29 @@ impl Event {
             buffer[17 + a..17 + a + b].copy_from_slice(self.item.as_bytes());
             return xxhash_rust::xxh3::xxh3_64(&buffer[..17 + a + b]) as u32;
         }
+        let none = EventExtra::default();
+        let extra = self.extra.as_deref().unwrap_or(&none);
+        let texts = [&self.event_type, &self.page, &self.item, &extra.session_id, &extra.transaction_id, &extra.properties];
+        if texts.iter().map(|text| text.len()).sum::<usize>() <= 192 {
+            // Most rows; the same hash, but of one piece of memory, which is several times faster.
+            let mut buffer = [0u8; 16 + 6 * 4 + 192];
+            let mut end = 0;
+            let mut put = |bytes: &[u8]| {
+                buffer[end..end + bytes.len()].copy_from_slice(bytes);
+                end += bytes.len();
+            };
+            put(&self.time.to_le_bytes());
+            put(&self.value.0.to_le_bytes());
+            for text in texts {
+                put(&(text.len() as u32).to_le_bytes());
+                put(text.as_bytes());
+            }
+            return xxhash_rust::xxh3::xxh3_64(&buffer[..end]) as u32;
+        }
         let mut hash = Xxh3::new();
         hash.update(&self.time.to_le_bytes());
         hash.update(&self.value.0.to_le_bytes());
-        let none = EventExtra::default();
-        let extra = self.extra.as_deref().unwrap_or(&none);
-        for text in [&self.event_type, &self.page, &self.item, &extra.session_id, &extra.transaction_id, &extra.properties] {
+        for text in texts {
             hash.update(&(text.len() as u32).to_le_bytes());
             hash.update(text.as_bytes());
         }

@@ -7,7 +7,6 @@ use crate::time::SECOND;
 use crate::words::Words;
 use crate::{DeadLetterKind, Event, EventExtra, EventId, Fixed4, Micros, Movement, RawEvent, ids, limits};
 use ecow::{EcoString, eco_format};
-use std::borrow::Cow;
 
 #[derive(Clone, Debug)]
 pub struct Validator {
@@ -118,8 +117,8 @@ impl Validator {
     }
 }
 
-fn own(text: &Cow<'_, str>) -> EcoString {
-    EcoString::from(text.as_ref())
+fn own(text: &str) -> EcoString {
+    EcoString::from(text)
 }
 
 fn check_text(field: &'static str, text: &str, limit: usize) -> Result<(), Rejection> {

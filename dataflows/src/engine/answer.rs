@@ -7,7 +7,8 @@ use crate::state;
 use crate::views::clusters;
 use crate::views::journeys::{self, UserKey};
 use crate::views::sessions::SessionsState;
-use crate::views::sessions::state::{BUCKETS, User, bucket_of, path, sealable, session_rows};
+use crate::views::sessions::rows::{path, sealable, session_rows};
+use crate::views::sessions::state::{BUCKETS, User, bucket_of};
 use desireline_records::{EventId, Micros, SourceId};
 use ecow::EcoString;
 use std::collections::BTreeSet;
@@ -159,7 +160,7 @@ fn overview(views: &Views) -> Answer {
         models: clusters.models().cloned().collect(),
         worker: WorkerStats {
             users: sessions.user_count(),
-            kinds: sessions.kinds.len(),
+            kinds: sessions.kinds.count(),
             minute_cells: views.minutes.borrow().cells(),
             expensive_recuts: sessions.expensive_recuts,
             users_moved: clusters.moved,

@@ -8,7 +8,7 @@ use crate::views::journeys::{self, JourneysTrace};
 use crate::views::minutes::{self, SharedMinutes};
 use crate::views::sessions::{self, Row, SessionsState, SharedSessions, SharedVerdicts};
 use desireline_records::{Control, LogicalTime};
-use differential_dataflow::trace::TraceReader;
+use differential_dataflow::trace::{ExertionLogic, TraceReader};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -31,8 +31,7 @@ pub(super) struct Shared {
 /// Runs all workers until their queues are closed.
 pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Shared, started: Sender<Result<(), String>>) {
     let mut config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
-    let effort = differential_dataflow::Config::default().idle_merge_effort(Some(10_000));
-    differential_dataflow::configure(&mut config.worker, &effort);
+    config.worker.set::<ExertionLogic>("differential/default_exert_logic".to_owned(), Arc::new(idle_effort));
     let receivers: Mutex<Vec<Option<Receiver<Command>>>> = Mutex::new(receivers.into_iter().map(Some).collect());
     let guards = timely::execute(config, move |worker| {
         let receiver = receivers.lock().expect("no worker panics here")[worker.index()].take();
@@ -53,6 +52,17 @@ pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Sha
         }
         Err(error) => drop(started.send(Err(error))),
     }
+}
+
+/// How much an idle worker merges an arrangement, given (level, batches, updates) of each of its levels: merges that have begun
+/// go on, and new ones begin only when a fifth of all updates lies outside the largest batch. Merging every small batch into the
+/// largest at once would make an update cost as much as the whole arrangement.
+fn idle_effort(levels: &[(usize, usize, usize)]) -> Option<usize> {
+    const UPDATES: usize = 10_000;
+    let merging = levels.iter().any(|(_, batches, _)| *batches > 1);
+    let all: usize = levels.iter().map(|(_, _, updates)| updates).sum();
+    let largest = levels.iter().map(|(_, _, updates)| *updates).max().unwrap_or(0);
+    (merging || (all - largest) * 5 > all).then_some(UPDATES)
 }
 
 /// The next command; while there is none the worker merges its arrangements a little, then sleeps.
@@ -99,7 +109,7 @@ impl Views {
             let (rows_in, rows) = scope.new_input::<Vec<Row>>();
             let (controls_in, controls) = scope.new_input::<Vec<ControlIn>>();
             let (journey_changes, minute_changes) =
-                sessions::build(scope.clone(), rows, controls.clone(), sessions.clone(), changes.clone(), verdicts.clone());
+                sessions::build(scope, rows, controls.clone(), sessions.clone(), changes.clone(), verdicts.clone());
             let arranged = journeys::arrange(journey_changes);
             let trace = arranged.trace.clone();
             clusters::build(arranged, controls.clone(), clusters.clone(), sessions.clone(), changes.clone()).probe_with(&probe);

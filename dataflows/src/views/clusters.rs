@@ -216,11 +216,7 @@ impl Work<'_> {
 
     fn control(&mut self, trace: &mut JourneysTrace, time: LogicalTime, control: ControlIn) {
         match control {
-            ControlIn::Logged(Control::Model(model)) => {
-                if self.state.accept(&model) {
-                    self.relabel_source(trace, model.source, time);
-                }
-            }
+            ControlIn::Logged(Control::Model(model)) if self.state.accept(&model) => self.relabel_source(trace, model.source, time),
             ControlIn::Logged(Control::Settings(settings)) => self.relabel_source(trace, settings.source, time),
             ControlIn::ImportModels(models) => {
                 for model in models {

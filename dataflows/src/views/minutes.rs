@@ -9,8 +9,9 @@
 
 use crate::changes::{SharedChangeLog, View, ViewRow};
 use crate::engine::ControlIn;
+use crate::views::sessions::kinds::Kinds;
 use desireline_records::time::{HOUR, MINUTE};
-use desireline_records::{Control, LogicalTime, Micros, MinuteCount, SourceId};
+use desireline_records::{Control, LogicalTime, Micros, MinuteCount, Movement, SourceId};
 use ecow::EcoString;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -70,14 +71,36 @@ pub struct Cell {
     pub revenue: i128,
 }
 
-type Cells = HashMap<(EcoString, EcoString), Cell>;
+/// A [`Cell`] in 24 bytes: the revenue in two halves.
+#[derive(Clone, Copy, Default)]
+struct Packed {
+    count: i64,
+    revenue_high: i64,
+    revenue_low: u64,
+}
+
+impl Packed {
+    fn cell(self) -> Cell {
+        Cell { count: self.count, revenue: (i128::from(self.revenue_high) << 64) | i128::from(self.revenue_low) }
+    }
+
+    fn of(cell: Cell) -> Self {
+        Self { count: cell.count, revenue_high: (cell.revenue >> 64) as i64, revenue_low: cell.revenue as u64 }
+    }
+}
+
+/// The cells of one minute, by the number of their page and event type.
+type Cells = HashMap<u32, Packed>;
 
 /// One worker's share of the view.
 #[derive(Default)]
 pub struct MinutesState {
     minutes: BTreeMap<(Micros, SourceId), Cells>,
+    /// Pages and event types, counted once per cell.
+    kinds: Kinds,
     /// Minutes before these have left memory.
     evicted: HashMap<SourceId, Micros>,
+    cells: usize,
 }
 
 pub type SharedMinutes = Rc<RefCell<MinutesState>>;
@@ -88,14 +111,21 @@ impl MinutesState {
         if self.evicted.get(&update.source).is_some_and(|before| update.minute < *before) {
             return None;
         }
+        let kind = self.kinds.acquire(&update.page, &update.event_type, Movement::None);
         let minute = self.minutes.entry((update.minute, update.source)).or_default();
-        let cell = minute.entry((update.page.clone(), update.event_type.clone())).or_default();
-        let before = *cell;
-        cell.count += update.count;
-        cell.revenue += update.revenue;
-        let after = *cell;
+        let held = minute.len();
+        let packed = minute.entry(kind).or_default();
+        let before = packed.cell();
+        let after = Cell { count: before.count + update.count, revenue: before.revenue + update.revenue };
+        *packed = Packed::of(after);
+        self.cells += minute.len() - held;
+        if minute.len() == held {
+            self.kinds.release(kind);
+        }
         if after == Cell::default() {
-            minute.remove(&(update.page.clone(), update.event_type.clone()));
+            minute.remove(&kind);
+            self.kinds.release(kind);
+            self.cells -= 1;
             if minute.is_empty() {
                 self.minutes.remove(&(update.minute, update.source));
             }
@@ -110,7 +140,9 @@ impl MinutesState {
         let before = *evicted;
         let old: Vec<_> = self.minutes.range(..(before, 0)).map(|(key, _)| *key).filter(|key| key.1 == source).collect();
         for key in old {
-            self.minutes.remove(&key);
+            let cells = self.minutes.remove(&key).unwrap_or_default();
+            self.cells -= cells.len();
+            cells.keys().for_each(|kind| self.kinds.release(*kind));
         }
     }
 
@@ -121,13 +153,16 @@ impl MinutesState {
             .range(first)
             .filter(move |((minute, s), _)| minute + MINUTE >= from && source.is_none_or(|source| source == *s))
             .flat_map(|((minute, source), cells)| {
-                cells.iter().map(|((page, event_type), cell)| MinuteUpdate {
-                    source: *source,
-                    minute: *minute,
-                    page: page.clone(),
-                    event_type: event_type.clone(),
-                    count: cell.count,
-                    revenue: cell.revenue,
+                cells.iter().map(|(kind, packed)| {
+                    let (kind, cell) = (self.kinds.get(*kind), packed.cell());
+                    MinuteUpdate {
+                        source: *source,
+                        minute: *minute,
+                        page: kind.page.clone(),
+                        event_type: kind.event_type.clone(),
+                        count: cell.count,
+                        revenue: cell.revenue,
+                    }
                 })
             })
     }
@@ -141,7 +176,7 @@ impl MinutesState {
     }
 
     pub fn cells(&self) -> usize {
-        self.minutes.values().map(Cells::len).sum()
+        self.cells
     }
 }
 
@@ -202,4 +237,5 @@ fn work(state: &mut MinutesState, changes: &SharedChangeLog, time: LogicalTime, 
             state.evict(seal.source, seal.boundary);
         }
     }
+    state.kinds.sweep();
 }

@@ -21,8 +21,8 @@ pub struct Options {
 impl Options {
     pub fn from_seed(seed: u64) -> Self {
         Self {
-            rule: if seed % 2 == 0 { SessionRule::FromFirst } else { SessionRule::Gap },
-            seals: seed % 3 != 0,
+            rule: if seed.is_multiple_of(2) { SessionRule::FromFirst } else { SessionRule::Gap },
+            seals: !seed.is_multiple_of(3),
             erasures: seed % 5 < 3,
             settings_changes: seed % 7 < 3,
         }

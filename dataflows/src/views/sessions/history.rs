@@ -47,6 +47,17 @@ impl Cut {
 /// Above this many events a user gets an index by id, so that looking for a duplicate stays O(1).
 const INDEXED_ABOVE: usize = 48;
 
+/// A place where events were added or removed, as the change of indices that it causes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Edit {
+    /// The index now of the first event that the edit can cut differently.
+    at: usize,
+    /// The index now of the first event behind the edit that was there before.
+    behind: usize,
+    /// How much further back that event, and those up to the next edit, are than before.
+    shift: i64,
+}
+
 #[derive(Debug, Default)]
 pub struct History {
     events: Vec<OpenEvent>,
@@ -104,34 +115,31 @@ impl History {
     pub fn insert(&mut self, new: &[OpenEvent], cut: Cut) {
         let Some(first) = new.first() else { return };
         let old_len = self.events.len();
-        let append = self.events.last().is_none_or(|last| last.order() < first.order());
-        let at = if append { old_len } else { self.events.partition_point(|e| e.order() < first.order()) };
         self.events.reserve_exact(if old_len < 4 { new.len() } else { new.len().max(old_len / 4) });
         self.events.extend_from_slice(new);
-        let mut changed_end = self.events.len();
-        if !append {
-            changed_end = self.merge_tail(at, old_len, new);
-        }
         self.note_in_index(new);
-        self.recut(at, changed_end, new.len() as i64, cut);
+        if old_len == 0 || self.events[old_len - 1].order() < first.order() {
+            let anchor = self.starts.last().map_or(0, |start| *start as usize);
+            self.cut_to_end(anchor, old_len, cut);
+        } else {
+            let edits = self.merge_tail(old_len, new);
+            self.recut(&edits, cut);
+        }
     }
 
-    /// Merges `new` into the sorted events `[at, old_len)`, from the back and in place. Returns the index behind the last new event.
-    fn merge_tail(&mut self, at: usize, old_len: usize, new: &[OpenEvent]) -> usize {
-        let (mut old, mut fresh, mut write) = (old_len, new.len(), self.events.len());
-        let mut changed_end = at;
-        while fresh > 0 {
-            write -= 1;
-            if old > at && self.events[old - 1].order() > new[fresh - 1].order() {
-                old -= 1;
-                self.events[write] = self.events[old];
-            } else {
-                fresh -= 1;
-                self.events[write] = new[fresh];
-                changed_end = changed_end.max(write + 1);
-            }
+    /// Merges `new`, which lies behind the `old_len` sorted events, into them: block by block, from the back and in place.
+    fn merge_tail(&mut self, old_len: usize, new: &[OpenEvent]) -> Vec<Edit> {
+        let mut edits = vec![Edit::default(); new.len()];
+        let mut end = old_len;
+        for (before, event) in new.iter().enumerate().rev() {
+            let place = self.events[..end].partition_point(|e| e.order() < event.order());
+            self.events.copy_within(place..end, place + before + 1);
+            let at = place + before;
+            self.events[at] = *event;
+            edits[before] = Edit { at, behind: at + 1, shift: before as i64 + 1 };
+            end = place;
         }
-        changed_end
+        edits
     }
 
     fn note_in_index(&mut self, new: &[OpenEvent]) {
@@ -145,15 +153,13 @@ impl History {
     /// Removes the events that `remove` picks and returns them.
     pub fn remove(&mut self, mut remove: impl FnMut(&OpenEvent) -> bool, cut: Cut) -> Vec<OpenEvent> {
         let mut removed = Vec::new();
-        let mut first = None;
-        let mut last_kept = 0;
+        let mut edits = Vec::new();
         let mut kept = 0;
         for at in 0..self.events.len() {
             let event = self.events[at];
             if remove(&event) {
-                first.get_or_insert(kept);
-                last_kept = kept;
                 removed.push(event);
+                edits.push(Edit { at: kept, behind: kept, shift: -(removed.len() as i64) });
                 if let Some(index) = &mut self.index {
                     index.remove(&event.id);
                 }
@@ -163,9 +169,7 @@ impl History {
             }
         }
         self.events.truncate(kept);
-        if let Some(first) = first {
-            self.recut(first, last_kept, -(removed.len() as i64), cut);
-        }
+        self.recut(&edits, cut);
         removed
     }
 
@@ -192,32 +196,40 @@ impl History {
     /// Cuts everything again, after a change of the rule.
     pub fn recut_all(&mut self, cut: Cut) {
         self.starts.clear();
-        self.recut(0, self.events.len(), 0, cut);
+        self.cut_to_end(0, 0, cut);
     }
 
-    /// Re-cuts after a change of the events `[first, changed_end)` that moved everything behind by `shift`.
-    fn recut(&mut self, first: usize, changed_end: usize, shift: i64, cut: Cut) {
-        let keep = if first == 0 { 0 } else { self.starts.partition_point(|s| (*s as usize) < first) };
-        let mut anchor = if keep == 0 { 0 } else { self.starts[keep - 1] as usize };
-        if keep == self.starts.len() {
-            // Nothing behind to agree with: the usual append.
-            self.cut_to_end(anchor, first, cut);
-            return;
-        }
+    /// Re-cuts after edits, in order of their places. Behind each edit the cut is made anew until it agrees with the old one, which
+    /// then holds up to the next edit.
+    fn recut(&mut self, edits: &[Edit], cut: Cut) {
+        let Some(first) = edits.first() else { return };
+        let keep = self.starts.partition_point(|start| (*start as usize) < first.at);
         let old = self.starts.split_off(keep);
-        for at in first.max(anchor + 1)..self.events.len() {
+        let mut anchor = self.starts.last().map_or(0, |start| *start as usize);
+        let mut at = first.at.max(anchor + 1);
+        let mut edit = 0;
+        while at < self.events.len() {
+            while edits.get(edit + 1).is_some_and(|next| next.at <= at) {
+                edit += 1;
+            }
             if !cut.opens(self.events[anchor].time, self.events[at - 1].time, self.events[at].time) {
+                at += 1;
                 continue;
             }
-            if at >= changed_end {
-                let same = u32::try_from(at as i64 - shift).ok().and_then(|was| old.binary_search(&was).ok());
-                if let Some(same) = same {
-                    self.starts.extend(old[same..].iter().map(|s| (i64::from(*s) + shift) as u32));
-                    return;
-                }
-            }
-            self.starts.push(at as u32);
             anchor = at;
+            self.starts.push(at as u32);
+            at += 1;
+            let Edit { behind, shift, .. } = edits[edit];
+            let was = u32::try_from(anchor as i64 - shift).ok().filter(|_| anchor >= behind);
+            let Some(Ok(same)) = was.map(|was| old.binary_search(&was)) else { continue };
+            let until = edits.get(edit + 1).map_or(usize::MAX, |next| next.at);
+            let moved = old[same + 1..].iter().map(|start| (i64::from(*start) + shift) as u32);
+            self.starts.extend(moved.take_while(|start| (*start as usize) < until));
+            if until == usize::MAX {
+                return;
+            }
+            anchor = self.starts.last().map_or(anchor, |start| *start as usize);
+            at = until.max(anchor + 1);
         }
     }
 

@@ -33,7 +33,8 @@ impl Kinds {
         self.entries[number as usize].0.movement
     }
 
-    pub fn len(&self) -> usize {
+    /// How many distinct kinds are in use.
+    pub fn count(&self) -> usize {
         self.table.len()
     }
 
@@ -119,11 +120,11 @@ mod tests {
         assert_ne!(a, b);
         kinds.release(a);
         kinds.sweep();
-        assert_eq!(kinds.len(), 2);
+        assert_eq!(kinds.count(), 2);
         kinds.release(a);
         assert_eq!(kinds.get(a).page, "/a", "a number stays valid until the sweep");
         kinds.sweep();
-        assert_eq!(kinds.len(), 1);
+        assert_eq!(kinds.count(), 1);
         assert_eq!(kinds.acquire(&"/c".into(), &"view".into(), Movement::View), a, "numbers are used again");
         assert_eq!(kinds.get(b).page, "/b");
     }

@@ -23,8 +23,11 @@
 //! Known limitations: deleting an event by id walks the open events of its source (deletions of one batch share one walk); a
 //! sealed event cannot be deleted alone, only erased with its user.
 
+mod commands;
 pub mod history;
 pub mod kinds;
+pub mod rows;
+pub mod source;
 pub mod state;
 
 use crate::changes::SharedChangeLog;
@@ -129,7 +132,7 @@ pub fn build<'scope>(
 }
 
 fn work(state: &mut SessionsState, rows: &[Row], controls: Vec<ControlIn>, time: LogicalTime, changes: &SharedChangeLog) -> Outcome {
-    let mut out = Outcome::default();
+    let mut out = state.outcome();
     let mut changes = changes.borrow_mut();
     state.reap();
     state.apply(rows, time, &mut changes, &mut out);

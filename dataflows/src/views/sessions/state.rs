@@ -1,18 +1,17 @@
-//! One worker's users: their open histories, what was sealed of them, and the counts of every source.
+//! One worker's users: their open histories, and what was sealed of them.
 
-use super::history::{Cut, History, OpenEvent};
+use super::history::{History, OpenEvent};
 use super::kinds::Kinds;
-use crate::changes::{ChangeLog, View, ViewRow};
+use super::rows::{SessionDiff, open_journey, step};
+use super::source::SourceState;
+use crate::changes::ChangeLog;
 use crate::views::journeys::{Journey, UserKey};
 use crate::views::minutes::{MinuteUpdate, minute_of};
-use desireline_records::{
-    ColdPart, Control, DeadLetterKind, EraseUser, Event, EventId, LogicalTime, Micros, Movement, Purged, Seal, SealedSession, SourceId,
-    SourceSettings,
-};
+use desireline_records::{DeadLetterKind, Event, EventId, LogicalTime, Micros, Movement, SourceId};
 use ecow::EcoString;
 use hashbrown::{HashMap, HashTable};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// An event on its way to the worker that keeps its user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,87 +78,14 @@ impl User {
     }
 }
 
-/// Counts of one source on one worker; they add up over workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub received: u64,
-    pub applied: u64,
-    pub duplicate: u64,
-    pub conflict: u64,
-    pub late: u64,
-    pub quarantined: u64,
-    pub rejected: u64,
-    pub deleted: u64,
-    /// Rows that were not marked late although their part of the history is sealed: always 0 unless an invariant broke.
-    pub late_unmarked: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Self) {
-        self.received += other.received;
-        self.applied += other.applied;
-        self.duplicate += other.duplicate;
-        self.conflict += other.conflict;
-        self.late += other.late;
-        self.quarantined += other.quarantined;
-        self.rejected += other.rejected;
-        self.deleted += other.deleted;
-        self.late_unmarked += other.late_unmarked;
-    }
-
-    fn add_purged(&mut self, purged: &Purged) {
-        self.applied += purged.applied;
-        self.duplicate += purged.duplicate;
-        self.conflict += purged.conflict;
-        self.late += purged.late;
-        self.quarantined += purged.quarantined;
-        self.rejected += purged.rejected;
-        self.deleted += purged.deleted;
-        self.received += purged.applied + purged.duplicate + purged.late + purged.quarantined + purged.rejected;
-    }
-}
-
-/// What a worker knows of a source.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SourceState {
-    pub settings: SourceSettings,
-    pub counts: Counts,
-    /// Users with at least one session, open or sealed.
-    pub users: u64,
-    pub open_sessions: u64,
-    pub open_events: u64,
-    pub sealed_sessions: u64,
-    pub boundary: Option<Micros>,
-    pub cold: Vec<ColdPart>,
-    /// Users erased, and when: cold rows from before do not count, until the parts have been rewritten.
-    pub erased: BTreeMap<EcoString, LogicalTime>,
-}
-
-impl SourceState {
-    fn new(source: SourceId) -> Self {
-        Self {
-            settings: SourceSettings::defaults(source),
-            counts: Counts::default(),
-            users: 0,
-            open_sessions: 0,
-            open_events: 0,
-            sealed_sessions: 0,
-            boundary: None,
-            cold: Vec::new(),
-            erased: BTreeMap::new(),
-        }
-    }
-
-    pub fn cut(&self) -> Cut {
-        Cut { rule: self.settings.session_rule, limit: self.settings.session_limit }
-    }
-}
+/// Changes of minutes: count and revenue by (source, minute, kind).
+type MinuteCells = HashMap<(SourceId, Micros, u32), (i64, i128)>;
 
 /// What one batch changed, for the views behind this one.
 #[derive(Default)]
 pub struct Outcome {
     pub journeys: Vec<(UserKey, Journey)>,
-    minutes: HashMap<(SourceId, Micros, u32), (i64, i128)>,
+    minutes: MinuteCells,
     pub sealed_minutes: Vec<MinuteUpdate>,
     /// Batch positions of rows that were duplicates.
     pub duplicates: Vec<u32>,
@@ -190,6 +116,8 @@ pub struct SessionsState {
     pub worker: usize,
     pub peers: usize,
     order: Vec<u64>,
+    /// Kept empty between batches, for its allocation.
+    minutes: MinuteCells,
 }
 
 impl SessionsState {
@@ -207,7 +135,13 @@ impl SessionsState {
             worker,
             peers,
             order: Vec::new(),
+            minutes: MinuteCells::default(),
         }
+    }
+
+    /// Where the changes of the next batch are noted.
+    pub fn outcome(&mut self) -> Outcome {
+        Outcome { minutes: std::mem::take(&mut self.minutes), ..Outcome::default() }
     }
 
     pub fn owns(&self, hash: u64) -> bool {
@@ -251,8 +185,14 @@ impl SessionsState {
         slot
     }
 
+    /// The slots of all users of a source.
+    pub(super) fn slots_of(&self, source: SourceId) -> Vec<u32> {
+        let of_source = |slot: &u32| self.users[*slot as usize].source == source;
+        self.table.iter().copied().filter(of_source).collect()
+    }
+
     /// Users without a trace are dropped between batches, so that the views behind can still name them.
-    fn drop_if_gone(&mut self, slot: u32) {
+    pub(super) fn drop_if_gone(&mut self, slot: u32) {
         if self.users[slot as usize].is_gone() {
             self.gone.push(slot);
         }
@@ -385,7 +325,7 @@ impl SessionsState {
     }
 
     /// Takes events of a user back and keeps every count right. Returns them.
-    fn take_back(
+    pub(super) fn take_back(
         &mut self,
         slot: u32,
         pick: impl FnMut(&OpenEvent) -> bool,
@@ -428,155 +368,14 @@ impl SessionsState {
         removed
     }
 
-    /// Applies the controls of one batch, in order. Deletions that follow one another share one pass over the users.
-    pub fn control(&mut self, controls: &[Control], time: LogicalTime, changes: &mut ChangeLog, out: &mut Outcome) {
-        let mut deletions: BTreeMap<SourceId, Vec<EventId>> = BTreeMap::new();
-        for control in controls {
-            if let Control::DeleteEvent { source, id } = control {
-                deletions.entry(*source).or_default().push(*id);
-                continue;
-            }
-            self.delete(std::mem::take(&mut deletions), time, changes, out);
-            match control {
-                Control::Settings(settings) => self.set(settings, time, changes, out),
-                Control::Erase(erase) => self.erase(erase, time, changes, out),
-                Control::Seal(seal) => self.seal(seal),
-                Control::ReplaceCold { source, removed, added } => self.replace_cold(*source, removed, added),
-                Control::DeleteEvent { .. } | Control::Model(_) | Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } => {
-                }
-            }
-        }
-        self.delete(deletions, time, changes, out);
-    }
-
-    fn slots_of(&self, source: SourceId) -> Vec<u32> {
-        let of_source = |slot: &u32| self.users[*slot as usize].source == source;
-        self.table.iter().copied().filter(of_source).collect()
-    }
-
-    fn set(&mut self, settings: &SourceSettings, time: LogicalTime, changes: &mut ChangeLog, out: &mut Outcome) {
-        let source = self.source(settings.source);
-        let before = source.cut();
-        source.settings = settings.clone();
-        let cut = source.cut();
-        if before == cut {
-            return;
-        }
-        for slot in self.slots_of(settings.source) {
-            let user = &mut self.users[slot as usize];
-            let followed = changes.sessions.then(|| SessionDiff::before(user, &self.kinds, Micros::MIN));
-            let had = user.history.sessions() as i64;
-            user.history.recut_all(cut);
-            let sessions = user.history.sessions() as i64;
-            if sessions != had {
-                out.journeys.push((UserKey { source: settings.source, slot }, Journey::of_sessions(sessions - had)));
-            }
-            if let Some(diff) = followed {
-                diff.after(user, &self.kinds, time, changes);
-            }
-            let source = self.source(settings.source);
-            source.open_sessions = (source.open_sessions as i64 + sessions - had) as u64;
-        }
-    }
-
-    fn delete(&mut self, deletions: BTreeMap<SourceId, Vec<EventId>>, time: LogicalTime, changes: &mut ChangeLog, out: &mut Outcome) {
-        for (source, mut ids) in deletions {
-            ids.sort_unstable();
-            for slot in self.slots_of(source) {
-                let hit = |e: &OpenEvent| ids.binary_search(&e.id).is_ok();
-                if !self.users[slot as usize].history.events().iter().any(hit) {
-                    continue;
-                }
-                let removed = self.take_back(slot, hit, time, changes, out);
-                let deleted = self.users[slot as usize].deleted.get_or_insert_default();
-                deleted.extend(removed.iter().map(|e| (e.id, e.time)));
-            }
-        }
-    }
-
-    fn erase(&mut self, erase: &EraseUser, time: LogicalTime, changes: &mut ChangeLog, out: &mut Outcome) {
-        if erase.user.is_empty() {
-            // Carried out physically: the rows are gone from the log, only their counts remain.
-            if let (Some(purged), 0) = (&erase.purged, self.worker) {
-                self.source(erase.source).counts.add_purged(purged);
-            }
-            return;
-        }
-        self.source(erase.source).erased.insert(erase.user.clone(), time);
-        let hash = desireline_records::user_hash(erase.source, &erase.user);
-        if !self.owns(hash) {
-            return;
-        }
-        out.sealed_minutes.extend(erase.sealed_minutes.iter().map(|cell| MinuteUpdate::retracting(erase.source, cell)));
-        if changes.sessions {
-            for s in &erase.sealed_sessions {
-                changes.push(View::Sessions, time, sealed_row(erase, s), -1);
-            }
-        }
-        let Some(slot) = self.find(hash, erase.source, &erase.user) else { return };
-        let sealed = self.users[slot as usize].sealed.take();
-        self.users[slot as usize].deleted = None;
-        let open = !self.users[slot as usize].history.is_empty();
-        self.take_back(slot, |_| true, time, changes, out);
-        if let Some(sealed) = sealed {
-            out.journeys.push((UserKey { source: erase.source, slot }, sealed.journey.negated()));
-            let source = self.source(erase.source);
-            source.sealed_sessions -= sealed.journey.sessions as u64;
-            source.counts.deleted += sealed.events;
-            source.users -= u64::from(!open);
-        }
-        self.drop_if_gone(slot);
-    }
-
-    fn seal(&mut self, seal: &Seal) {
-        let source = self.source(seal.source);
-        source.boundary = Some(source.boundary.map_or(seal.boundary, |b| b.max(seal.boundary)));
-        source.cold.extend(seal.parts.iter().cloned());
-        let limit = source.settings.session_limit;
-        for slot in self.slots_of(seal.source) {
-            let user = &mut self.users[slot as usize];
-            if let Some(deleted) = &mut user.deleted {
-                deleted.retain(|_, time| *time + limit >= seal.boundary);
-                if deleted.is_empty() {
-                    user.deleted = None;
-                }
-            }
-            let sessions = sealable(&user.history, limit, seal.boundary);
-            if sessions > 0 {
-                let removed = user.history.seal(sessions);
-                let sealed = user.sealed.get_or_insert_default();
-                sealed.events += removed.len() as u64;
-                let mut journey = Journey::of_sessions(sessions as i64);
-                let mut value = 0i128;
-                for event in &removed {
-                    step(&mut journey, self.kinds.movement(event.kind), 1);
-                    value += i128::from(event.value);
-                    self.kinds.release(event.kind);
-                }
-                journey.set_value(value);
-                sealed.journey.add(&journey);
-                let source = self.source(seal.source);
-                source.open_events -= removed.len() as u64;
-                source.open_sessions -= sessions as u64;
-                source.sealed_sessions += sessions as u64;
-            }
-            self.drop_if_gone(slot);
-        }
-    }
-
-    fn replace_cold(&mut self, source: SourceId, removed: &[EcoString], added: &[ColdPart]) {
-        let cold = &mut self.source(source).cold;
-        cold.retain(|part| !removed.contains(&part.name));
-        cold.extend(added.iter().cloned());
-    }
-
     /// The minute changes of a batch, by text.
-    pub fn minute_updates(&self, out: &mut Outcome) -> Vec<MinuteUpdate> {
+    pub fn minute_updates(&mut self, out: &mut Outcome) -> Vec<MinuteUpdate> {
         let mut updates = std::mem::take(&mut out.sealed_minutes);
         updates.extend(out.minutes.drain().filter(|(_, cell)| *cell != (0, 0)).map(|((source, minute, kind), (count, revenue))| {
             let kind = self.kinds.get(kind);
             MinuteUpdate { source, minute, page: kind.page.clone(), event_type: kind.event_type.clone(), count, revenue }
         }));
+        self.minutes = std::mem::take(&mut out.minutes);
         updates
     }
 
@@ -632,100 +431,4 @@ fn known(user: &User, fresh: &[OpenEvent], seen: Option<&HashMap<EventId, u32>>,
         return Some(payload != row.payload);
     }
     user.deleted.as_ref().filter(|deleted| deleted.contains_key(&row.id)).map(|_| false)
-}
-
-/// Moves a journey by one event, without its value.
-pub fn step(journey: &mut Journey, movement: Movement, sign: i64) {
-    match movement {
-        Movement::View => journey.views += sign,
-        Movement::Cart => journey.carts += sign,
-        Movement::Transaction => journey.transactions += sign,
-        Movement::None => {}
-    }
-}
-
-/// How many sessions from the front ended long enough before the boundary.
-pub fn sealable(history: &History, limit: Micros, boundary: Micros) -> usize {
-    let ended = |n: &usize| history.session(*n).last().is_some_and(|e| e.time + limit < boundary);
-    (0..history.sessions()).take_while(ended).count()
-}
-
-/// The sum over the open sessions.
-pub fn open_journey(history: &History, kinds: &Kinds) -> Journey {
-    let mut journey = path(history.events(), kinds);
-    journey.sessions = history.sessions() as i64;
-    journey
-}
-
-/// The sum over the events of one session.
-pub fn path(events: &[OpenEvent], kinds: &Kinds) -> Journey {
-    let mut journey = Journey::of_sessions(1);
-    let mut value = 0i128;
-    for event in events {
-        step(&mut journey, kinds.movement(event.kind), 1);
-        value += i128::from(event.value);
-    }
-    journey.set_value(value);
-    journey
-}
-
-/// The session rows that a change may touch, before and after it.
-struct SessionDiff {
-    rows: Vec<ViewRow>,
-    from: usize,
-}
-
-impl SessionDiff {
-    fn before(user: &User, kinds: &Kinds, time: Micros) -> Self {
-        let from = user.history.first_touched(time);
-        Self { rows: session_rows(user, kinds, from), from }
-    }
-
-    fn after(self, user: &User, kinds: &Kinds, time: LogicalTime, changes: &mut ChangeLog) {
-        let before: BTreeSet<ViewRow> = self.rows.into_iter().collect();
-        let after: BTreeSet<ViewRow> = session_rows(user, kinds, self.from).into_iter().collect();
-        for row in before.difference(&after) {
-            changes.push(View::Sessions, time, row.clone(), -1);
-        }
-        for row in after.difference(&before) {
-            changes.push(View::Sessions, time, row.clone(), 1);
-        }
-    }
-}
-
-fn sealed_row(erase: &EraseUser, session: &SealedSession) -> ViewRow {
-    ViewRow::Session {
-        source: erase.source,
-        user: erase.user.clone(),
-        first_event: session.first_event,
-        start: session.start,
-        end: session.end,
-        events: session.events,
-        views: session.views,
-        carts: session.carts,
-        transactions: session.transactions,
-        value: session.value,
-    }
-}
-
-/// The open sessions of a user as rows of the view, from a number on.
-pub fn session_rows(user: &User, kinds: &Kinds, from: usize) -> Vec<ViewRow> {
-    (from..user.history.sessions())
-        .map(|n| {
-            let events = user.history.session(n);
-            let path = path(events, kinds);
-            ViewRow::Session {
-                source: user.source,
-                user: user.name.clone(),
-                first_event: events[0].id,
-                start: events[0].time,
-                end: events[events.len() - 1].time,
-                events: events.len() as u32,
-                views: path.views as u32,
-                carts: path.carts as u32,
-                transactions: path.transactions as u32,
-                value: path.value(),
-            }
-        })
-        .collect()
 }
