@@ -127,6 +127,21 @@ pub struct ColdPart {
     pub time_max: Micros,
 }
 
+impl Purged {
+    /// What was counted after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            applied: self.applied - earlier.applied,
+            duplicate: self.duplicate - earlier.duplicate,
+            conflict: self.conflict - earlier.conflict,
+            late: self.late - earlier.late,
+            quarantined: self.quarantined - earlier.quarantined,
+            rejected: self.rejected - earlier.rejected,
+            deleted: self.deleted - earlier.deleted,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionState {

@@ -147,8 +147,12 @@ impl Inner {
         }
         // The log last: as long as its records name the users, an interrupted erasure is taken up again.
         let mut purge = Vec::new();
+        let mut earlier: BTreeMap<(SourceId, EcoString), Purged> = BTreeMap::new();
         for PendingErasure { erase, time } in pending {
-            let purged = self.facts(erase.source, &erase.user, *time).await?.counts;
+            let counts = self.facts(erase.source, &erase.user, *time).await?.counts;
+            // A user who came back and was erased again: each record counts the rows since the one before.
+            let before = earlier.insert((erase.source, erase.user.clone()), counts).unwrap_or_default();
+            let purged = counts.since(&before);
             purge.push(PurgeUser { source: erase.source, user: erase.user.clone(), until: *time, purged });
         }
         compactor.purge(&purge).await.map_err(|e| ServiceError::Unavailable(format!("the log cannot be rewritten: {e}")))?;
