@@ -118,6 +118,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
 }
 
 /// The first signal stops, the second one ends the process.
+#[expect(clippy::disallowed_methods, reason = "a second signal asks for the end without any tidying up; it is as safe as a crash")]
 fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
     let no_signals = |error| Failure::new(Exit::Failed, "signals cannot be received").detail(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
