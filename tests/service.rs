@@ -302,13 +302,7 @@ async fn training_is_repeatable_and_every_user_has_the_nearest_centroid() {
 async fn rows_must_continue_where_the_log_stands() {
     let folder = tempfile::tempdir().expect("a folder");
     let service = start(config(folder.path(), SourceSettings::defaults(1))).await;
-    let position = |before, after| desireline_records::Position {
-        source: 1,
-        partition: "kafka:t/0".into(),
-        before,
-        after,
-        max_time: None,
-    };
+    let position = |before, after| desireline_records::Position { source: 1, partition: "kafka:t/0".into(), before, after, max_time: None };
     let progress = |before, after| desireline_records::Progress { positions: vec![position(before, after)], ..Default::default() };
     service.commit(progress(5, 9)).await.expect("the first rows of a partition may begin anywhere");
     assert_eq!(service.position(1, "kafka:t/0").map(|p| p.after), Some(9));

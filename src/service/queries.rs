@@ -9,7 +9,7 @@ use desireline_connectors::formats::{self, Format};
 use desireline_connectors::log::{LetterFilter, parse_id};
 use desireline_dataflows::query::{Answer, Query, UserAnswer, UserQuery, merge_sources, merge_users};
 use desireline_dataflows::views::journeys::Journey;
-use desireline_dataflows::views::sessions::state::SourceState;
+use desireline_dataflows::views::sessions::source::SourceState;
 use desireline_records::time::now_micros;
 use desireline_records::{ClusterModel, ColdPart, DeadLetterKind, LogicalTime, Micros, SourceId, Token, UserIdType};
 use ecow::EcoString;

@@ -3,7 +3,7 @@
 use super::{EngineStatus, Inner, LogStatus, NO_PANIC, PartitionStatus, Service, ServiceError, SourceCounters, SourceStatus, Status};
 use desireline_connectors::log::LogSize;
 use desireline_dataflows::query::{Answer, Query, merge_sources};
-use desireline_dataflows::views::sessions::state::{Counts, SourceState};
+use desireline_dataflows::views::sessions::source::{Counts, SourceState};
 use desireline_records::SourceId;
 use desireline_records::time::now_micros;
 use std::collections::BTreeMap;

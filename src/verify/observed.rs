@@ -6,7 +6,7 @@ use desireline_connectors::log::LogReader;
 use desireline_connectors::store::Store;
 use desireline_dataflows::query::{Answer, Query, UserAnswer, UserQuery, merge_sources, merge_users};
 use desireline_dataflows::views::journeys::Journey;
-use desireline_dataflows::views::sessions::state::SourceState;
+use desireline_dataflows::views::sessions::source::SourceState;
 use desireline_dataflows::{Engine, EngineConfig};
 use desireline_records::fixed::sum_to_f64;
 use desireline_records::{LogicalTime, Micros, SourceId};
