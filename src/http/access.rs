@@ -33,9 +33,14 @@ fn is_loopback_name(host: &str) -> bool {
 
 /// The authority by which the client called us.
 fn check_host(config: &HttpConfig, request: &Request) -> Result<Authority, ApiError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "host_missing", "the Host header is given twice"));
+    }
     let named = match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
-        None => request.headers().get(header::HOST).and_then(|value| value.to_str().ok()),
+        None => host.and_then(|value| value.to_str().ok()),
     };
     let Some(named) = named else {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "host_missing", "the Host header is missing"));
@@ -132,6 +137,9 @@ mod tests {
         assert_eq!(host_code(&config, "a b"), Err("host_missing"));
         let bare = Request::builder().uri("/").body(Body::empty()).expect("a request");
         assert_eq!(check_host(&config, &bare).map(drop).map_err(|e| e.code), Err("host_missing"));
+        let mut twice = request(Method::GET, "localhost", None);
+        twice.headers_mut().append(header::HOST, header::HeaderValue::from_static("localhost"));
+        assert_eq!(check_host(&config, &twice).map(drop).map_err(|e| e.code), Err("host_missing"), "which one is meant?");
     }
 
     #[test]
