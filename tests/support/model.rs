@@ -202,16 +202,7 @@ impl Observed {
         for row in pages(http, &format!("/api/sessions?source_id={source}&limit=10000"), "sessions") {
             let key = (text(&row["user_id"]), whole(&row["session_number"]));
             sealed += u64::from(row["sealed"] == true);
-            let session = Session {
-                start_ms: time_ms(&row["start"]),
-                end_ms: time_ms(&row["end"]),
-                events: whole(&row["event_count"]),
-                views: whole(&row["views"]),
-                carts: whole(&row["carts"]),
-                transactions: whole(&row["transactions"]),
-                value: ten_thousandths(&row["value"]),
-            };
-            assert!(sessions.insert(key.clone(), session).is_none(), "a session is listed twice: {key:?}");
+            assert!(sessions.insert(key.clone(), session(&row)).is_none(), "a session is listed twice: {key:?}");
         }
         let (mut journeys, mut labels) = (Journeys::new(), BTreeMap::new());
         for row in pages(http, &format!("/api/journeys?source_id={source}&limit=10000"), "journeys") {
@@ -232,6 +223,12 @@ impl Observed {
         Observed { sessions, sealed, journeys, labels, minutes }
     }
 
+    /// The sessions of one answer, in its order.
+    #[track_caller]
+    pub fn sessions_in(answer: &Value) -> Vec<Session> {
+        answer["sessions"].as_array().expect("a list").iter().map(session).collect()
+    }
+
     /// Demands that every view says what the model says.
     #[track_caller]
     pub fn must_equal(&self, model: &Model, what: &str) {
@@ -241,6 +238,19 @@ impl Observed {
             difference("minutes", &model.minutes(), &self.minutes),
         ];
         assert!(differences.iter().all(String::is_empty), "{what}:\n{}", differences.concat());
+    }
+}
+
+#[track_caller]
+fn session(row: &Value) -> Session {
+    Session {
+        start_ms: time_ms(&row["start"]),
+        end_ms: time_ms(&row["end"]),
+        events: whole(&row["event_count"]),
+        views: whole(&row["views"]),
+        carts: whole(&row["carts"]),
+        transactions: whole(&row["transactions"]),
+        value: ten_thousandths(&row["value"]),
     }
 }
 
