@@ -193,6 +193,7 @@ pub(super) async fn list(State(state): State<AppState>, mut params: Params) -> R
     let words = RunStatus::ALL.map(RunStatus::word);
     let status = params.word("status_filter", &words, |word| word.parse::<RunStatus>().ok());
     params.finish()?;
+    restored(&state)?;
     Ok(Json(RunsReply { runs: state.runs.list(limit, status).into_iter().map(Run::from).collect() }))
 }
 
@@ -203,6 +204,7 @@ pub(super) async fn list(State(state): State<AppState>, mut params: Params) -> R
 pub(super) async fn get(State(state): State<AppState>, mut params: Params) -> Result<Json<Run>, ApiError> {
     let id = run_id(&mut params);
     params.finish()?;
+    restored(&state)?;
     Ok(Json(state.runs.get(&id)?.into()))
 }
 
@@ -215,6 +217,7 @@ pub(super) async fn logs(State(state): State<AppState>, mut params: Params) -> R
     let id = run_id(&mut params);
     let limit = params.limit(100, state.config.page_max);
     params.finish()?;
+    restored(&state)?;
     let logs = state.runs.logs(&id, limit)?.into_iter().map(RunLogLine::from).collect();
     Ok(Json(RunLogsReply { run_id: id.to_string(), logs }))
 }
@@ -226,9 +229,15 @@ pub(super) async fn logs(State(state): State<AppState>, mut params: Params) -> R
 pub(super) async fn cancel(State(state): State<AppState>, mut params: Params, _: NoBody) -> Result<Json<CancelReply>, ApiError> {
     let id = run_id(&mut params);
     params.finish()?;
+    restored(&state)?;
     let run = state.runs.cancel(&id).await?;
     let message = "Run cancelled successfully".to_owned();
     Ok(Json(CancelReply { run_id: id.to_string(), status: run.status.into(), message }))
+}
+
+/// Until the log's runs have been read, nobody must be told that there are none.
+fn restored(state: &AppState) -> Result<(), RunsError> {
+    if state.runs.restored() { Ok(()) } else { Err(RunsError::NotReady("the runs of the log have not been read yet")) }
 }
 
 fn run_id(params: &mut Params) -> RunId {
