@@ -1,0 +1,230 @@
+//! What do the views cost?
+//!
+//! Declared experiments; each is a process of its own, so that one's memory is not another's. Figures are processor time, which
+//! a busy machine disturbs less than the clock, and each is given as a ratio to its limit.
+//!
+//! | experiment | the work | the limit |
+//! |---|---|---|
+//! | `shop` | sessions, journeys and minutes of 2 M events in batches of 10,000 | 3 times a plain loop over hash maps with the same answers |
+//! | `retailrocket` | the same for 2.76 M events of 1.4 M users | likewise |
+//! | `late` | batches of 100 new events, up to 2 h or up to 4 weeks old, with 2 M events loaded | 0.3 ms a batch |
+//! | `shop-memory`, `retailrocket-memory` | growth of resident memory by the same two streams, nothing sealed | 160 and 240 bytes an event |
+//! | `sealed` | resident memory at half and at the end of an endless stream with a horizon of 200 minutes | 1.1 times |
+//!
+//! `cargo bench -p desireline-dataflows --bench engine [-- NAME…]`. `DESIRELINE_BENCH_EVENTS` scales the first five (2,000,000),
+//! `DESIRELINE_BENCH_UPDATES` is how many batches `late` has of each age (300),
+//! `DESIRELINE_BENCH_SEALED_EVENTS` is the length of the last (4,000,000; the figures in docs/performance.md are for 20,000,000).
+//! With `DESIRELINE_BENCH_GATE=1` a ratio above its limit is a failure.
+
+mod meter;
+mod plain;
+mod workload;
+
+use desireline_dataflows::query::{Answer, Query, UserQuery};
+use desireline_dataflows::{Engine, EngineConfig};
+use desireline_records::time::{DAY, HOUR, MINUTE};
+use desireline_records::{Batch, Control, Event, Horizon, Micros, Seal};
+use meter::{cpu_seconds, resident_bytes};
+use plain::Plain;
+use std::sync::Arc;
+use workload::{RetailRocket, Shop, batches, settings};
+
+const BATCH_ROWS: usize = 10_000;
+const EXPERIMENTS: [&str; 6] = ["shop", "retailrocket", "late", "shop-memory", "retailrocket-memory", "sealed"];
+/// Tells a process which experiment it is.
+const WHICH: &str = "DESIRELINE_BENCH_EXPERIMENT";
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+fn events() -> u64 {
+    setting("DESIRELINE_BENCH_EVENTS", 2_000_000)
+}
+
+fn main() {
+    if let Ok(which) = std::env::var(WHICH) {
+        run(&which);
+        return;
+    }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    println!("| experiment | measured | limit | ratio |\n|---|---|---|---|");
+    let mut failed = false;
+    for name in EXPERIMENTS.iter().filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == *name)) {
+        let program = std::env::current_exe().expect("a running program has a path");
+        let status = std::process::Command::new(program).env(WHICH, name).status().expect("the program can be started");
+        failed |= !status.success();
+    }
+    std::process::exit(i32::from(failed));
+}
+
+fn run(which: &str) {
+    let ratios = match which {
+        "shop" => throughput(which, || Shop::new(1).take(events() as usize)),
+        "retailrocket" => throughput(which, || RetailRocket::new(1, events() * workload::RETAILROCKET_EVENTS / 2_000_000)),
+        "late" => late_updates(),
+        "shop-memory" => growth(which, Shop::new(3).take(events() as usize), 160.0),
+        "retailrocket-memory" => growth(which, RetailRocket::new(3, events() * workload::RETAILROCKET_EVENTS / 2_000_000), 240.0),
+        "sealed" => sealed(),
+        other => panic!("no experiment is named {other}"),
+    };
+    let beyond = ratios.iter().any(|ratio| *ratio > 1.0);
+    if beyond && std::env::var("DESIRELINE_BENCH_GATE").is_ok_and(|gate| gate == "1") {
+        std::process::exit(1);
+    }
+}
+
+/// An engine and the last time it was given.
+struct Run {
+    engine: Engine,
+    last: u64,
+}
+
+impl Run {
+    fn start(horizon: Horizon) -> Self {
+        let engine = Engine::start(EngineConfig::default()).expect("one worker can be started");
+        let mut run = Self { engine, last: 0 };
+        run.submit(settings(horizon));
+        run.wait();
+        run
+    }
+
+    fn submit(&mut self, batch: Arc<Batch>) {
+        self.last = batch.time;
+        self.engine.submit(batch, drop).expect("the engine runs");
+    }
+
+    /// Until everything is applied: a question is answered in order with the batches.
+    fn wait(&self) {
+        let nobody = UserQuery { user: Some("".into()), ..UserQuery::default() };
+        drop(self.engine.ask(Query::Users(nobody)).expect("the engine runs"));
+    }
+
+    fn totals(&self) -> [i128; 6] {
+        let mut totals = [0i128; 6];
+        for answer in self.engine.ask(Query::Overview).expect("the engine runs").1 {
+            if let Answer::Overview { sources, worker, .. } = answer {
+                for (_, source) in sources {
+                    totals[0] += i128::from(source.users);
+                    totals[1] += i128::from(source.open_events);
+                    totals[2] += i128::from(source.open_sessions);
+                }
+                totals[5] += worker.minute_cells as i128;
+            }
+        }
+        for answer in self.engine.ask(Query::Minutes { source: None, from: Micros::MIN / 2 }).expect("the engine runs").1 {
+            if let Answer::Minutes(cells) = answer {
+                totals[4] += cells.iter().map(|cell| cell.revenue).sum::<i128>();
+                totals[3] += cells.iter().filter(|c| c.event_type.ends_with("view")).map(|c| i128::from(c.count)).sum::<i128>();
+            }
+        }
+        totals
+    }
+}
+
+fn throughput<I: Iterator<Item = Event>>(name: &str, stream: impl Fn() -> I) -> Vec<f64> {
+    let all: Vec<Arc<Batch>> = batches(stream(), BATCH_ROWS).collect();
+    let count: usize = all.iter().map(|batch| batch.events.len()).sum();
+    let (mut best_loop, mut best_engine) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..3 {
+        let begin = cpu_seconds();
+        let mut plain = Plain::default();
+        all.iter().for_each(|batch| plain.apply(batch));
+        best_loop = best_loop.min(cpu_seconds() - begin);
+        let mut run = Run::start(Horizon::Off);
+        let begin = cpu_seconds();
+        all.iter().for_each(|batch| run.submit(batch.clone()));
+        run.wait();
+        best_engine = best_engine.min(cpu_seconds() - begin);
+        assert_eq!(run.totals(), plain.totals(), "both have the same answers");
+    }
+    let (times, rate) = (best_engine / best_loop, |seconds: f64| count as f64 / seconds / 1e6);
+    let (ours, limit) = (rate(best_engine), rate(best_loop));
+    println!("| {name}: {count} events | {ours:.2} M events/CPU-s | {limit:.2} M / 3 (plain loop) | {times:.2} of 3 |");
+    vec![times / 3.0]
+}
+
+fn late_updates() -> Vec<f64> {
+    const LIMIT_MS: f64 = 0.3;
+    let mut shop = Shop::new(2);
+    let mut run = Run::start(Horizon::Off);
+    for batch in batches(shop.by_ref().take(events() as usize), BATCH_ROWS) {
+        run.submit(batch);
+    }
+    run.wait();
+    let mut ratios = Vec::new();
+    for (name, span) in [("2 h", 2 * HOUR), ("4 weeks", 28 * DAY)] {
+        let updates: Vec<Vec<Event>> = (0..setting("DESIRELINE_BENCH_UPDATES", 300)).map(|_| shop.late(100, span)).collect();
+        let mut costs: Vec<f64> = Vec::new();
+        for events in updates {
+            let batch = Arc::new(Batch { time: run.last + 1, events, ..Batch::default() });
+            let begin = cpu_seconds();
+            run.submit(batch);
+            run.wait();
+            costs.push((cpu_seconds() - begin) * 1e3);
+        }
+        costs.sort_by(f64::total_cmp);
+        let (mean, p50, p99) = (costs.iter().sum::<f64>() / costs.len() as f64, costs[costs.len() / 2], costs[costs.len() * 99 / 100]);
+        println!(
+            "| late: 100 events up to {name} old | {mean:.3} ms CPU, p50 {p50:.3}, p99 {p99:.3} | {LIMIT_MS} ms | {:.2} |",
+            mean / LIMIT_MS
+        );
+        ratios.push(mean / LIMIT_MS);
+    }
+    ratios
+}
+
+fn growth(name: &str, stream: impl Iterator<Item = Event>, limit: f64) -> Vec<f64> {
+    let mut run = Run::start(Horizon::Off);
+    let Some(before) = resident_bytes() else { return Vec::new() };
+    let mut count = 0;
+    for batch in batches(stream, BATCH_ROWS) {
+        count += batch.events.len();
+        run.submit(batch);
+    }
+    run.wait();
+    let Some(after) = resident_bytes() else { return Vec::new() };
+    let (grown, users) = (after.saturating_sub(before) as f64, run.totals()[0] as f64);
+    let per_event = grown / count as f64;
+    println!("| {name} | {per_event:.0} bytes an event, {:.0} a user | {limit} an event | {:.2} |", grown / users, per_event / limit);
+    vec![per_event / limit]
+}
+
+fn sealed() -> Vec<f64> {
+    const LIMIT: f64 = 1.1;
+    let horizon = 200 * MINUTE;
+    let total = setting("DESIRELINE_BENCH_SEALED_EVENTS", 4_000_000) as usize;
+    let mut shop = Shop::new(4);
+    let mut run = Run::start(Horizon::After(horizon));
+    let (mut sent, mut time, mut half, mut sealed_to) = (0, 2, None, 0);
+    let begin = cpu_seconds();
+    while sent < total {
+        let events: Vec<Event> = shop.by_ref().take(BATCH_ROWS).collect();
+        sent += events.len();
+        let boundary = shop.now() - horizon;
+        let mut batch = Batch { time, events, ..Batch::default() };
+        if boundary > sealed_to + 10 * MINUTE {
+            batch.controls.push(Control::Seal(Seal { source: 1, boundary, parts: Vec::new() }));
+            sealed_to = boundary;
+        }
+        run.submit(Arc::new(batch));
+        time += 1;
+        if half.is_none() && sent >= total / 2 {
+            run.wait();
+            half = resident_bytes();
+        }
+    }
+    run.wait();
+    let rate = sent as f64 / (cpu_seconds() - begin) / 1e6;
+    let (Some(half), Some(end)) = (half, resident_bytes()) else { return Vec::new() };
+    let ratio = end as f64 / half as f64;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "| sealed: {:.0} M and {:.0} M events | {:.1} and {:.1} MiB resident ({rate:.2} M/CPU-s with the stream's making) | {LIMIT} times | {ratio:.2} |",
+        sent as f64 / 2e6,
+        sent as f64 / 1e6,
+        mib(half),
+        mib(end)
+    );
+    vec![ratio / LIMIT]
+}
