@@ -26,6 +26,7 @@ use desireline_records::time::{DAY, HOUR, MINUTE};
 use desireline_records::{Batch, Control, Event, Horizon, Micros, Seal};
 use meter::{cpu_seconds, resident_bytes};
 use plain::Plain;
+use std::process::ExitCode;
 use std::sync::Arc;
 use workload::{RetailRocket, Shop, batches, settings};
 
@@ -42,10 +43,9 @@ fn events() -> u64 {
     setting("DESIRELINE_BENCH_EVENTS", 2_000_000)
 }
 
-fn main() {
+fn main() -> ExitCode {
     if let Ok(which) = std::env::var(WHICH) {
-        run(&which);
-        return;
+        return run(&which);
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("| experiment | measured | limit | ratio |\n|---|---|---|---|");
@@ -55,10 +55,10 @@ fn main() {
         let status = std::process::Command::new(program).env(WHICH, name).status().expect("the program can be started");
         failed |= !status.success();
     }
-    std::process::exit(i32::from(failed));
+    ExitCode::from(u8::from(failed))
 }
 
-fn run(which: &str) {
+fn run(which: &str) -> ExitCode {
     let ratios = match which {
         "shop" => throughput(which, || Shop::new(1).take(events() as usize)),
         "retailrocket" => throughput(which, || RetailRocket::new(1, events() * workload::RETAILROCKET_EVENTS / 2_000_000)),
@@ -69,9 +69,8 @@ fn run(which: &str) {
         other => panic!("no experiment is named {other}"),
     };
     let beyond = ratios.iter().any(|ratio| *ratio > 1.0);
-    if beyond && std::env::var("DESIRELINE_BENCH_GATE").is_ok_and(|gate| gate == "1") {
-        std::process::exit(1);
-    }
+    let gated = std::env::var("DESIRELINE_BENCH_GATE").is_ok_and(|gate| gate == "1");
+    ExitCode::from(u8::from(beyond && gated))
 }
 
 /// An engine and the last time it was given.

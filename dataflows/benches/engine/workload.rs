@@ -217,7 +217,7 @@ impl Iterator for RetailRocket {
         self.at += 1;
         let visitors = RETAILROCKET_VISITORS * self.events / RETAILROCKET_EVENTS;
         // Every visitor once, in scattered order; the other rows by a skewed choice among a third of them.
-        let user = if row % 2 == 0 && row / 2 < visitors {
+        let user = if row.is_multiple_of(2) && row / 2 < visitors {
             row / 2
         } else {
             (self.random.unit().powi(3) * visitors as f64 / 3.0) as u64 * 3 % visitors

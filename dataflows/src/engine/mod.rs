@@ -7,7 +7,8 @@
 //!
 //! Promises:
 //! * `as_of` moves on only when all workers have closed a time; it never runs backwards.
-//! * Bounded: [`EngineConfig::queue_batches`] commands wait; `submit` blocks when the queue is full, and the log in front of it waits.
+//! * Bounded: [`EngineConfig::queue_batches`] batches wait; `submit` blocks when there are as many, and the log in front of it waits.
+//!   Asking never blocks: a question waits behind the batches that were there before it, and no others.
 //! * No I/O, no clock, no randomness: the same batches give the same answers.
 //!
 //! Known limitations: one process (workers read batches from shared memory; the operators already exchange by key). A large peek
@@ -23,8 +24,8 @@ use crate::views::minutes::MinuteUpdate;
 use crate::views::sessions::UserRow;
 use desireline_records::{Batch, ClusterModel, Control, DeadLetterKind, LogicalTime, SourceId};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use thiserror::Error;
 
@@ -32,7 +33,7 @@ use thiserror::Error;
 pub struct EngineConfig {
     /// Timely worker threads, at least 1.
     pub workers: usize,
-    /// Commands waiting per worker.
+    /// Batches that wait while another is being worked off.
     pub queue_batches: usize,
     /// Open events of one user above which a re-cut counts as expensive.
     pub max_open_events: usize,
@@ -143,32 +144,70 @@ impl Changes {
     }
 }
 
+/// Counts the batches submitted and not yet closed, and makes those who submit wait.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    /// How many, and whether the workers are gone.
+    state: Mutex<(usize, bool)>,
+    moved: Condvar,
+}
+
+impl Backlog {
+    fn enter(&self, max: usize) -> Result<(), EngineError> {
+        let state = self.state.lock().expect(NO_PANIC);
+        let mut state = self.moved.wait_while(state, |(batches, gone)| *batches >= max && !*gone).expect(NO_PANIC);
+        if state.1 {
+            return Err(EngineError::Stopped);
+        }
+        state.0 += 1;
+        Ok(())
+    }
+
+    fn leave(&self) {
+        self.state.lock().expect(NO_PANIC).0 -= 1;
+        self.moved.notify_one();
+    }
+
+    fn close(&self) {
+        self.state.lock().expect(NO_PANIC).1 = true;
+        self.moved.notify_all();
+    }
+
+    fn len(&self) -> usize {
+        self.state.lock().expect(NO_PANIC).0
+    }
+}
+
+const NO_PANIC: &str = "no code panics while it holds this lock";
+
 /// The handle to the workers. Dropping it stops them.
 pub struct Engine {
-    senders: Mutex<Option<(Vec<SyncSender<Command>>, LogicalTime)>>,
+    senders: Mutex<Option<(Vec<Sender<Command>>, LogicalTime)>>,
     as_of: Arc<AtomicU64>,
     workers: usize,
-    queued: Arc<AtomicUsize>,
+    batches_max: usize,
+    backlog: Arc<Backlog>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Engine {
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
         let workers = config.workers.max(1);
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(config.queue_batches.max(1))).unzip();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel()).unzip();
         let as_of = Arc::new(AtomicU64::new(0));
-        let queued = Arc::new(AtomicUsize::new(0));
-        let shared = worker::Shared { as_of: as_of.clone(), queued: queued.clone(), config };
-        let (started, start): (Sender<Result<(), String>>, _) = std::sync::mpsc::channel();
+        let backlog = Arc::new(Backlog::default());
+        let batches_max = config.queue_batches + 1;
+        let shared = worker::Shared { as_of: as_of.clone(), backlog: backlog.clone(), config };
+        let (started, start): (Sender<Result<(), String>>, _) = channel();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || worker::run(workers, receivers, shared, started))
             .map_err(|e| EngineError::Start(e.to_string()))?;
         start.recv().map_err(|e| EngineError::Start(e.to_string()))?.map_err(EngineError::Start)?;
-        Ok(Self { senders: Mutex::new(Some((senders, 0))), as_of, workers, queued, thread: Mutex::new(Some(thread)) })
+        Ok(Self { senders: Mutex::new(Some((senders, 0))), as_of, workers, batches_max, backlog, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Hands a batch to the workers; blocks while their queue is full. `done` is called once its time is closed.
+    /// Hands a batch to the workers; blocks while there are too many. `done` is called once its time is closed.
     pub fn submit(&self, batch: Arc<Batch>, done: impl FnOnce(Applied) + Send + 'static) -> Result<(), EngineError> {
         let hashes = batch.events.iter().map(desireline_records::Event::user_hash).collect();
         let time = batch.time;
@@ -216,7 +255,7 @@ impl Engine {
 
     /// Batches submitted and not yet closed.
     pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::Acquire)
+        self.backlog.len()
     }
 
     pub fn workers(&self) -> usize {
@@ -225,8 +264,8 @@ impl Engine {
 
     /// Works off what was submitted and stops the workers.
     pub fn stop(&self) {
-        drop(self.senders.lock().expect("no code panics while it holds the senders").take());
-        let thread = self.thread.lock().expect("no code panics while it holds the thread").take();
+        drop(self.senders.lock().expect(NO_PANIC).take());
+        let thread = self.thread.lock().expect(NO_PANIC).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -239,16 +278,21 @@ impl Engine {
         Arc::new(Work { batch, hashes, gather, waiting: AtomicUsize::new(self.workers), done: Mutex::new(Some(done)) })
     }
 
-    /// One lock around all sends: every worker sees the same order.
     fn send(&self, command: Command, time: Option<LogicalTime>) -> Result<(), EngineError> {
-        let mut guard = self.senders.lock().expect("no code panics while it holds the senders");
+        let Some(time) = time else { return self.send_all(&command, None) };
+        self.backlog.enter(self.batches_max)?;
+        self.send_all(&command, Some(time)).inspect_err(|_| self.backlog.leave())
+    }
+
+    /// One lock around all sends: every worker sees the same order.
+    fn send_all(&self, command: &Command, time: Option<LogicalTime>) -> Result<(), EngineError> {
+        let mut guard = self.senders.lock().expect(NO_PANIC);
         let (senders, last) = guard.as_mut().ok_or(EngineError::Stopped)?;
         if let Some(time) = time {
             if time <= *last {
                 return Err(EngineError::Order { given: time, last: *last });
             }
             *last = time;
-            self.queued.fetch_add(1, Ordering::AcqRel);
         }
         for sender in senders.iter() {
             sender.send(command.clone()).map_err(|_| EngineError::Stopped)?;

@@ -1,6 +1,6 @@
 //! One worker: the dataflow of all views, and the loop that feeds it.
 
-use super::{Command, ControlIn, EngineConfig, Peek, Subscription, Work, answer};
+use super::{Backlog, Command, ControlIn, EngineConfig, Peek, Subscription, Work, answer};
 use crate::changes::{Change, ChangeLog, SharedChangeLog, View};
 use crate::state::Import;
 use crate::views::clusters::{self, SharedClusters};
@@ -11,7 +11,7 @@ use desireline_records::{Control, LogicalTime};
 use differential_dataflow::trace::{ExertionLogic, TraceReader};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use timely::worker::Worker;
 #[derive(Clone)]
 pub(super) struct Shared {
     pub as_of: Arc<AtomicU64>,
-    pub queued: Arc<AtomicUsize>,
+    pub backlog: Arc<Backlog>,
     pub config: EngineConfig,
 }
 
@@ -33,6 +33,7 @@ pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Sha
     let mut config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
     config.worker.set::<ExertionLogic>("differential/default_exert_logic".to_owned(), Arc::new(idle_effort));
     let receivers: Mutex<Vec<Option<Receiver<Command>>>> = Mutex::new(receivers.into_iter().map(Some).collect());
+    let backlog = shared.backlog.clone();
     let guards = timely::execute(config, move |worker| {
         let receiver = receivers.lock().expect("no worker panics here")[worker.index()].take();
         let receiver = receiver.expect("each worker index starts once");
@@ -52,6 +53,7 @@ pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Sha
         }
         Err(error) => drop(started.send(Err(error))),
     }
+    backlog.close();
 }
 
 /// How much an idle worker merges an arrangement, given (level, batches, updates) of each of its levels: merges that have begun
@@ -185,7 +187,7 @@ impl Views {
             applied.duplicates.sort_unstable();
             applied.late.sort_unstable();
             self.shared.as_of.fetch_max(time, Ordering::AcqRel);
-            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            self.shared.backlog.leave();
             if let Some(done) = work.done.lock().expect("no worker panics while it gathers").take() {
                 done(applied);
             }
