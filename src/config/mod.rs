@@ -25,6 +25,8 @@ pub mod tree;
 pub mod values;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use reader::{Mistake, Reader, Section, Settled};
@@ -36,6 +38,8 @@ use tree::{Kind, Node, Origin};
 pub const DEFAULT_FILE: &str = "desireline.toml";
 /// The prefix of variables that are settings.
 pub const ENV_PREFIX: &str = "DESIRELINE__";
+/// The longest way to a setting is `source.0.properties.name`; a tree without end would exhaust the stack.
+const PATH_PARTS_MAX: usize = 8;
 /// Larger files are refused.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -66,6 +70,8 @@ pub struct Inputs {
     pub file: Option<PathBuf>,
     /// Variables of the environment; those without the prefix are ignored.
     pub env: Vec<(String, String)>,
+    /// Names of variables with the prefix that are not Unicode text.
+    pub env_unreadable: Vec<String>,
     /// (path of the setting, the flag as users write it, its text).
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
@@ -74,8 +80,15 @@ impl Inputs {
     /// From the process's environment, and the default file when there is one.
     pub fn from_process(file: Option<PathBuf>) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file());
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self { file: file.or_else(default), env: env.collect(), flags: Vec::new() }
+        let mut inputs = Self { file: file.or_else(default), ..Self::default() };
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => inputs.env.push((name, value)),
+                (name, _) => inputs.env_unreadable.push(name.unwrap_or_else(|name| name.to_string_lossy().into_owned())),
+            }
+        }
+        inputs.env_unreadable.retain(|name| name.starts_with(ENV_PREFIX));
+        inputs
     }
 
     pub fn flag(&mut self, path: &'static str, flag: &'static str, value: Option<impl ToString>) {
@@ -142,6 +155,10 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
     for (name, value) in env {
         overlay(&mut tree, &env_path(name), value, Origin::Environment(name.clone()), &mut mistakes);
     }
+    for name in &inputs.env_unreadable {
+        let (path, detail) = (env_path(name).join("."), "is not Unicode text".to_owned());
+        mistakes.push(Mistake { path, value: None, detail, origin: Origin::Environment(name.clone()), hint: None });
+    }
     for (path, flag, value) in &inputs.flags {
         let path: Vec<String> = path.split('.').map(str::to_owned).collect();
         overlay(&mut tree, &path, value, Origin::Flag((*flag).to_owned()), &mut mistakes);
@@ -153,8 +170,14 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
 }
 
 fn overlay(tree: &mut Node, path: &[String], value: &str, origin: Origin, mistakes: &mut Vec<Mistake>) {
-    if let Err(detail) = tree.set(path, value, &origin) {
-        mistakes.push(Mistake { path: path.join("."), value: None, detail, origin, hint: None });
+    let set = match path.get(..PATH_PARTS_MAX) {
+        Some(begin) if path.len() > PATH_PARTS_MAX => {
+            Err((begin.join("."), format!("is nested deeper than {PATH_PARTS_MAX} levels, which no setting is")))
+        }
+        _ => tree.set(path, value, &origin).map_err(|detail| (path.join("."), detail)),
+    };
+    if let Err((path, detail)) = set {
+        mistakes.push(Mistake { path, value: None, detail, origin, hint: None });
     }
 }
 

@@ -11,6 +11,7 @@ fn load_from(content: &str, env: &[(&str, &str)], flags: &[(&'static str, &'stat
         file: Some(path),
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         flags: flags.iter().map(|(path, flag, value)| (*path, *flag, (*value).to_owned())).collect(),
+        ..Inputs::default()
     })
 }
 
