@@ -10,8 +10,9 @@
 //! * a request that cannot be made durable is answered with an error, and nothing of it is ever applied;
 //! * at most `queue_rows_max` rows wait for the log or the views.
 //!
-//! When the log is lost (fenced by another server, disk full beyond retries) the committer stops: every later request is
-//! `Unavailable`, queries go on.
+//! When the log cannot be written but could be later (disk full, read-only folder), nothing is taken, every request is
+//! `Unavailable`, and each tick tries again; the first one that succeeds opens the door. When the log is lost (fenced by another
+//! server, an append whose outcome nobody knows) the committer stops for good. Queries go on in both cases.
 
 use super::fold::LogFold;
 use super::{Inner, Receipt, ServiceError};
@@ -99,10 +100,14 @@ impl Committer {
     pub async fn run(mut self) {
         loop {
             let Some(group) = self.gather().await else { break };
-            if let Err(error) = self.commit(group).await {
-                self.inner.log_lost(&error);
-                self.refuse_rest(&error).await;
-                break;
+            match self.commit(group).await {
+                Ok(()) => self.inner.log_works(),
+                Err(error) if self.writer.is_open() => self.inner.log_interrupted(&error),
+                Err(error) => {
+                    self.inner.log_lost(&error);
+                    self.refuse_rest(&error).await;
+                    break;
+                }
             }
         }
     }
@@ -134,7 +139,10 @@ impl Committer {
     }
 
     async fn commit(&mut self, group: Vec<Request>) -> Result<(), LogError> {
-        self.record_new_sources(&group).await?;
+        if let Err(error) = self.record_new_sources(&group).await {
+            group.into_iter().for_each(|request| request.reply.refuse(unwritable(&error)));
+            return Err(error);
+        }
         let mut batch = Batch::default();
         let (mut durable, mut waiting) = (Vec::new(), Vec::new());
         let mut by_http: BTreeMap<SourceId, (i64, Option<Micros>)> = BTreeMap::new();
@@ -166,9 +174,8 @@ impl Committer {
         let token = match self.append(&mut batch).await {
             Ok(token) => token,
             Err(error) => {
-                let lost = || ServiceError::Unavailable(format!("the log cannot be written: {error}"));
-                durable.into_iter().for_each(|reply| drop(reply.send(Err(lost()))));
-                waiting.into_iter().filter_map(|w| w.reply).for_each(|reply| drop(reply.send(Err(lost()))));
+                durable.into_iter().for_each(|reply| drop(reply.send(Err(unwritable(&error)))));
+                waiting.into_iter().filter_map(|w| w.reply).for_each(|reply| drop(reply.send(Err(unwritable(&error)))));
                 return Err(error);
             }
         };
@@ -260,6 +267,12 @@ impl Committer {
         if self.last_tick.elapsed() < self.inner.config.commit.tick_every {
             return;
         }
+        // Loads that are over have left the log's partitions.
+        let lives = |(source, partition): &(SourceId, PartitionKey)| {
+            fold.sources.get(source).is_some_and(|s| s.partitions.contains_key(partition))
+                || batch.positions.iter().any(|p| p.partition == *partition)
+        };
+        self.active.retain(|key, _| lives(key));
         for (source, state) in fold.sources.iter().filter(|(_, s)| s.partitions.len() > 1) {
             for (partition, _) in state.partitions.iter().filter(|(_, p)| !p.idle && !p.held) {
                 let last = *self.active.entry((*source, partition.clone())).or_insert(now);
@@ -275,9 +288,13 @@ impl Committer {
     async fn refuse_rest(&mut self, error: &LogError) {
         self.requests.close();
         while let Some(request) = self.requests.recv().await {
-            request.reply.refuse(ServiceError::Unavailable(format!("the log cannot be written: {error}")));
+            request.reply.refuse(unwritable(error));
         }
     }
+}
+
+fn unwritable(error: &LogError) -> ServiceError {
+    ServiceError::Unavailable(format!("the log cannot be written: {error} ({})", error.hint()))
 }
 
 /// One position per partition: requests of one group that continue each other become one range.

@@ -80,6 +80,8 @@ struct Inner {
     latency: Latencies,
     rate: Rate,
     log_error: Mutex<Option<String>>,
+    /// Whether what `log_error` says can pass.
+    log_interrupted: AtomicBool,
     log_bytes_appended: AtomicU64,
     log_size: Mutex<Option<(Instant, desireline_connectors::log::LogSize)>>,
     epoch: u64,
@@ -322,10 +324,27 @@ impl Inner {
         });
     }
 
+    /// Nothing was written, and writing is tried again with every tick.
+    fn log_interrupted(&self, error: &LogError) {
+        let mut shown = self.log_error.lock().expect(NO_PANIC);
+        if !self.log_interrupted.swap(true, Ordering::AcqRel) {
+            tracing::error!(code = error.code(), %error, "the log cannot be written; this server only answers queries until it can");
+        }
+        *shown = Some(format!("the log cannot be written: {error} ({}); it is tried again", error.hint()));
+    }
+
+    fn log_works(&self) {
+        let mut shown = self.log_error.lock().expect(NO_PANIC);
+        if self.log_interrupted.swap(false, Ordering::AcqRel) {
+            *shown = None;
+            tracing::info!("the log can be written again");
+        }
+    }
+
     fn log_lost(&self, error: &LogError) {
         let detail = format!("the log cannot be written: {error} ({})", error.hint());
         tracing::error!(code = error.code(), %error, "the log is lost; this server only answers queries from now on");
-        self.log_error.lock().expect(NO_PANIC).get_or_insert(detail);
+        *self.log_error.lock().expect(NO_PANIC) = Some(format!("{detail}; restart this server"));
     }
 
     fn views_lost(&self, detail: &str) {

@@ -7,9 +7,8 @@ use super::{
 use desireline_connectors::cold::{self, ColdSession};
 use desireline_connectors::formats::{self, Format};
 use desireline_connectors::log::{LetterFilter, parse_id};
-use desireline_dataflows::query::{Answer, Query, UserAnswer, UserQuery, merge_sources, merge_users};
+use desireline_dataflows::query::{Answer, Query, UserAnswer, UserQuery, merge_users};
 use desireline_dataflows::views::journeys::Journey;
-use desireline_dataflows::views::sessions::source::SourceState;
 use desireline_records::time::now_micros;
 use desireline_records::{ClusterModel, ColdPart, DeadLetterKind, LogicalTime, Micros, SourceId, Token, UserIdType};
 use ecow::EcoString;
@@ -281,13 +280,6 @@ impl Inner {
     /// Queries go on when the log is lost, but not before it has been replayed.
     fn must_be_readable(&self) -> Result<(), ServiceError> {
         if self.ready.load(std::sync::atomic::Ordering::Acquire) { Ok(()) } else { self.must_be_ready() }
-    }
-
-    /// Per-source state, summed over workers.
-    pub(super) async fn sources(&self) -> Result<(LogicalTime, Vec<(SourceId, SourceState)>), ServiceError> {
-        let (as_of, parts) = self.ask(Query::Overview).await?;
-        let states = parts.into_iter().flat_map(|part| if let Answer::Overview { sources, .. } = part { sources } else { Vec::new() });
-        Ok((as_of, merge_sources(states)))
     }
 
     fn id_types(&self) -> HashMap<SourceId, UserIdType> {

@@ -62,6 +62,7 @@ impl Service {
             latency: Latencies::default(),
             rate: Rate::default(),
             log_error: Mutex::new(None),
+            log_interrupted: AtomicBool::new(false),
             log_bytes_appended: AtomicU64::new(0),
             log_size: Mutex::new(None),
             epoch: writer.epoch(),

@@ -6,10 +6,11 @@
 //! that moved no centroid by `clusters.min_shift` is not published.
 
 use super::{Inner, NO_PANIC, Service, ServiceError, TrainReport};
-use desireline_dataflows::query::{Answer, Query};
+use desireline_dataflows::query::{Answer, Query, merge_sources};
 use desireline_learning::kmeans::{self, Centroids, KMeansSettings};
 use desireline_records::time::now_micros;
 use desireline_records::{ClusterModel, Control, SourceId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -118,24 +119,44 @@ impl Inner {
         self.trained.lock().expect(NO_PANIC).insert(source, LastTraining { at, applied });
     }
 
-    /// Sources with enough new events since their last training, and with how many.
+    /// Sources with enough new events since their last training, and with how many. A source that this process has not trained
+    /// but that has a model counts as trained when it is first looked at, so that restarts publish nothing.
     async fn due(&self) -> Result<Vec<(SourceId, u64)>, ServiceError> {
-        let sources = self.sources().await?.1;
-        let held: Vec<SourceId> = {
+        let (_, parts) = self.ask(Query::Overview).await?;
+        let (mut states, mut modelled) = (Vec::new(), BTreeSet::new());
+        for part in parts {
+            let Answer::Overview { sources, models, .. } = part else { continue };
+            states.extend(sources);
+            modelled.extend(models.iter().map(|model| (model.source, model.clusters)));
+        }
+        let held: BTreeSet<SourceId> = {
             let fold = self.fold.read().expect(NO_PANIC);
             let held = |s: &super::SourceFold| s.partitions.values().any(|p| p.held);
             fold.sources.iter().filter(|(_, s)| held(s)).map(|(id, _)| *id).collect()
         };
-        let trained = self.trained.lock().expect(NO_PANIC);
+        let mut trained = self.trained.lock().expect(NO_PANIC);
         let config = &self.config.clusters;
-        let due = |source: SourceId, applied: u64| match trained.get(&source) {
-            _ if applied == 0 || held.contains(&source) => false,
-            None => true,
-            Some(last) => {
-                let new = applied.saturating_sub(last.applied);
-                new > 0 && last.at.elapsed() >= config.min_interval && new as f64 >= config.min_changed * last.applied as f64
+        let mut due = Vec::new();
+        for (source, state) in merge_sources(states.into_iter()) {
+            let applied = state.counts.applied;
+            if applied == 0 || held.contains(&source) {
+                continue;
             }
-        };
-        Ok(sources.iter().map(|(id, s)| (*id, s.counts.applied)).filter(|(id, applied)| due(*id, *applied)).collect())
+            let is_due = match trained.get(&source) {
+                Some(last) => {
+                    let new = applied.saturating_sub(last.applied);
+                    new > 0 && last.at.elapsed() >= config.min_interval && new as f64 >= config.min_changed * last.applied as f64
+                }
+                None if modelled.contains(&(source, state.settings.clusters)) => {
+                    trained.insert(source, LastTraining { at: Instant::now(), applied });
+                    false
+                }
+                None => true,
+            };
+            if is_due {
+                due.push((source, applied));
+            }
+        }
+        Ok(due)
     }
 }
