@@ -21,7 +21,10 @@ use desireline_records::{
 use ecow::EcoString;
 use futures::StreamExt;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+/// Queries that began before an erasure may still be reading a replaced cold part for so long; later ones begin again.
+const READERS_GRACE: Duration = Duration::from_secs(2);
 /// Rows decoded at once while history is re-read.
 const SCAN_ROWS: usize = 32_768;
 
@@ -128,11 +131,21 @@ impl Inner {
         if pending.is_empty() {
             return;
         }
-        if let Err(error) = self.carry_out(compactor, &pending).await {
+        let carried_out = match self.carry_out(compactor, &pending).await {
+            Ok(()) => self.sweep_erased().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = carried_out {
             tracing::error!(%error, "an erasure could not be carried out yet; it will be tried again");
             let mut errors = self.erasure_errors.lock().expect(NO_PANIC);
             pending.iter().for_each(|erasure| drop(errors.insert(erasure.time, error.to_string())));
         }
+    }
+
+    /// Parts that were replaced lately, by whatever, may hold an erased user: they do not keep their usual grace.
+    async fn sweep_erased(&self) -> Result<(), ServiceError> {
+        tokio::time::sleep(READERS_GRACE).await;
+        self.sweep_cold().await.map(drop)
     }
 
     async fn carry_out(&self, compactor: &Compactor, pending: &[PendingErasure]) -> Result<(), ServiceError> {

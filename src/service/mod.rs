@@ -344,10 +344,14 @@ impl Inner {
     fn log_lost(&self, error: &LogError) {
         let detail = format!("the log cannot be written: {error} ({})", error.hint());
         tracing::error!(code = error.code(), %error, "the log is lost; this server only answers queries from now on");
-        *self.log_error.lock().expect(NO_PANIC) = Some(format!("{detail}; restart this server"));
+        let mut shown = self.log_error.lock().expect(NO_PANIC);
+        self.log_interrupted.store(false, Ordering::Release);
+        *shown = Some(format!("{detail}; restart this server"));
     }
 
     fn views_lost(&self, detail: &str) {
-        self.log_error.lock().expect(NO_PANIC).get_or_insert(format!("the views have stopped: {detail}"));
+        let mut shown = self.log_error.lock().expect(NO_PANIC);
+        self.log_interrupted.store(false, Ordering::Release);
+        shown.get_or_insert(format!("the views have stopped: {detail}"));
     }
 }

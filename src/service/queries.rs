@@ -292,8 +292,15 @@ impl Inner {
         fold.sources.iter().filter(|(_, s)| s.settings.transaction_value).map(|(id, _)| *id).collect()
     }
 
-    /// Users with all their sessions, at one time.
+    /// Users with all their sessions, at one time. Cold parts may be replaced between the peek and their reading: then once more.
     async fn users(&self, query: UserQuery) -> Result<(LogicalTime, Vec<WholeUser>, Option<Cursor>), ServiceError> {
+        match self.users_once(query.clone()).await {
+            Err(ServiceError::Unavailable(_)) => self.users_once(query).await,
+            answer => answer,
+        }
+    }
+
+    async fn users_once(&self, query: UserQuery) -> Result<(LogicalTime, Vec<WholeUser>, Option<Cursor>), ServiceError> {
         let (as_of, parts) = self.ask(Query::Users(query)).await?;
         let mut cold: BTreeMap<SourceId, Vec<ColdPart>> = BTreeMap::new();
         for part in &parts {

@@ -129,17 +129,23 @@ impl Inner {
         let added = added.into_iter().filter(|part| !old.iter().any(|o| o.name == part.name)).collect();
         let token = self.commit_control(Control::ReplaceCold { source, removed: removed.clone(), added }).await?;
         self.wait_applied(token.time, self.config.peek_deadline).await?;
+        if drop_users.is_none() {
+            self.delete_later(removed);
+        }
+        Ok(())
+    }
+
+    /// Queries may still be reading parts that were replaced.
+    fn delete_later(&self, names: Vec<EcoString>) {
         let store = self.store.clone();
-        let grace = if drop_users.is_some() { Duration::from_secs(5) } else { GRACE };
         tokio::spawn(async move {
-            tokio::time::sleep(grace).await;
-            for name in removed {
+            tokio::time::sleep(GRACE).await;
+            for name in names {
                 if let Err(error) = store.delete(&name).await {
                     tracing::warn!(%name, %error, "a replaced cold part could not be deleted; it is deleted after the next start");
                 }
             }
         });
-        Ok(())
     }
 
     /// Deletes cold parts that no record names: left by a crash between writing and recording, or replaced before one.
