@@ -23,6 +23,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn replay_dead_letter(&self, id: &str) -> Result<Receipt, ServiceError>;
     async fn delete_event(&self, source: SourceId, id: EventId) -> Result<Token, ServiceError>;
     async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError>;
+    /// `NotFound` when the log does not know the partition.
+    async fn reset_partition(&self, source: SourceId, partition: &str, position: i64) -> Result<Token, ServiceError>;
     fn validator(&self) -> Arc<Validator>;
     fn as_of(&self) -> LogicalTime;
     fn ready(&self) -> bool;
@@ -76,6 +78,14 @@ impl Backend for Service {
 
     async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError> {
         self.erase_user(source, user).await
+    }
+
+    async fn reset_partition(&self, source: SourceId, partition: &str, position: i64) -> Result<Token, ServiceError> {
+        // A mistyped name must not become a partition. Only Kafka's are read from a position.
+        if !partition.starts_with("kafka:") || self.position(source, partition).is_none() {
+            return Err(ServiceError::NotFound(format!("source {source} has no Kafka partition {partition}")));
+        }
+        self.reset_partition(source, partition, position).await
     }
 
     fn validator(&self) -> Arc<Validator> {

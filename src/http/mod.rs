@@ -26,6 +26,7 @@ mod live;
 mod openapi;
 mod operations;
 mod params;
+mod partitions;
 mod queries;
 mod serve;
 #[cfg(test)]
@@ -126,6 +127,7 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(operations::replay))
         .routes(routes!(operations::delete_event))
         .routes(routes!(operations::erase_user))
+        .routes(routes!(partitions::reset))
         .routes(routes!(dagster::cancel))
         .routes(routes!(dagster::trigger));
     let (router, mut document) = open

@@ -215,6 +215,12 @@ impl Backend for Fake {
         Ok((self.token(), "run-1".into()))
     }
 
+    async fn reset_partition(&self, source: SourceId, partition: &str, position: i64) -> Result<Token, ServiceError> {
+        self.act().await?;
+        self.deleted.lock().expect("lock").push(format!("{source} {partition} {position}"));
+        Ok(self.token())
+    }
+
     fn validator(&self) -> Arc<Validator> {
         Arc::default()
     }

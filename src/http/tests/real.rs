@@ -15,14 +15,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-struct Real {
-    service: Service,
-    router: Router,
+pub(super) struct Real {
+    pub(super) service: Service,
+    pub(super) router: Router,
     _folder: TempDir,
 }
 
 impl Real {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut inputs = Inputs::default();
         inputs.flag("data.dir", "--data", Some(folder.path().display()));
@@ -77,7 +77,8 @@ async fn a_write_is_read_counted_once_deleted_and_erased() {
     let status = real.get("/api/status").await;
     let source = status["sources"].as_array().expect("sources").iter().find(|s| s["source_id"] == 4).expect("source 4").clone();
     let counters = &source["counters"];
-    assert_eq!((&counters["received"], &counters["applied"], &counters["duplicate"]), (&json!(4), &json!(3), &json!(1)));
+    assert_eq!((&counters["received"], &counters["applied"], &counters["duplicate"]), (&json!(5), &json!(3), &json!(1)));
+    assert_eq!(counters["rejected"], 1, "a malformed event is counted under the source it names");
     assert_eq!(source["balanced"], true);
 
     let (status, reply) = real.ask(Method::DELETE, "/api/events/4/e2", "").await;
