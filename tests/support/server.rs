@@ -18,6 +18,7 @@ pub struct ServerBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     data: Option<PathBuf>,
+    remote: bool,
     token: Option<String>,
     ready_deadline: Duration,
 }
@@ -42,6 +43,7 @@ impl Server {
             arguments: Vec::new(),
             environment: Vec::new(),
             data: None,
+            remote: false,
             token: None,
             ready_deadline: DEADLINE,
         }
@@ -90,7 +92,12 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
         let mut command = Command::new(env!("CARGO_BIN_EXE_desireline"));
         command.arg("serve").arg("--config").arg(&config);
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port)).arg("--data").arg(&self.data);
+        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        if self.settings.remote {
+            command.env("DESIRELINE__DATA__DIR", &self.data);
+        } else {
+            command.arg("--data").arg(&self.data);
+        }
         command.args(&self.settings.arguments).envs(self.settings.environment.iter().cloned());
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file handle can be copied")).stderr(log);
@@ -212,6 +219,12 @@ impl ServerBuilder {
     /// A data folder that outlives the server.
     pub fn data(mut self, folder: impl Into<PathBuf>) -> ServerBuilder {
         self.data = Some(folder.into());
+        self
+    }
+
+    /// The configuration names an object store, which the flag `--data` would override.
+    pub fn remote(mut self) -> ServerBuilder {
+        self.remote = true;
         self
     }
 

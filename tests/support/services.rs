@@ -25,7 +25,8 @@ pub fn skip(what: &str) {
     note_skipped(what);
 }
 
-fn note_skipped(what: &str) {
+/// Say that a part of a test is left out, also where services are required.
+pub fn note_skipped(what: &str) {
     // Not `eprintln!`, whose output the test harness hides when the test passes.
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped: {name}, for want of {what}");
