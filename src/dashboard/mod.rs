@@ -22,6 +22,7 @@
 //! Throughput, latency and the other live charts start when the page is opened: the server keeps no history of its own
 //! status.
 
+use crate::http::ApiError;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
@@ -58,12 +59,7 @@ where
 
 fn serve(name: &str, headers: &HeaderMap) -> Response {
     let Some(file) = Assets::get(name) else {
-        return (
-            StatusCode::NOT_FOUND,
-            [(CONTENT_TYPE, "application/json")],
-            r#"{"detail":"no such file of the dashboard","code":"not_found"}"#,
-        )
-            .into_response();
+        return ApiError::not_found("there is no such file of the dashboard").into_response();
     };
     let tag = etag(&file);
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|value| matches(value, &tag));

@@ -2,6 +2,7 @@
 
 mod contract;
 pub(in crate::http) mod fake;
+mod fuzz;
 mod real;
 mod serving;
 mod wire;
