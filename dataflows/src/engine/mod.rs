@@ -8,13 +8,14 @@
 //! Promises:
 //! * `as_of` moves on only when all workers have closed a time; it never runs backwards.
 //! * Bounded: [`EngineConfig::queue_batches`] batches wait; `submit` blocks when there are as many, and the log in front of it waits.
-//!   Asking never blocks: a question waits behind the batches that were there before it, and no others.
+//!   Asking never blocks, and a question waits only for the batch under way (see [`queue`]).
 //! * No I/O, no clock, no randomness: the same batches give the same answers.
 //!
 //! Known limitations: one process (workers read batches from shared memory; the operators already exchange by key). A large peek
 //! holds its worker for its whole length (members of a cluster: about 30 ms per million users).
 
 mod answer;
+mod queue;
 mod worker;
 
 use crate::changes::{Change, View};
@@ -23,9 +24,10 @@ use crate::state::{Import, StateError, StateRow};
 use crate::views::minutes::MinuteUpdate;
 use crate::views::sessions::UserRow;
 use desireline_records::{Batch, ClusterModel, Control, DeadLetterKind, LogicalTime, SourceId};
+use queue::Queue;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use thiserror::Error;
 
@@ -112,6 +114,21 @@ pub(crate) enum Command {
     Import(LogicalTime, Arc<Import>, Arc<Work>),
 }
 
+impl Command {
+    /// The logical time that the command brings, if any.
+    pub fn time(&self) -> Option<LogicalTime> {
+        match self {
+            Self::Batch(work) => Some(work.batch.time),
+            Self::Import(time, ..) => Some(*time),
+            Self::Peek(_) | Self::Subscribe(_) => None,
+        }
+    }
+
+    pub fn is_batch(&self) -> bool {
+        self.time().is_some()
+    }
+}
+
 /// Changes of one view. See [`crate::changes`].
 pub struct Changes {
     from: Receiver<Vec<Change>>,
@@ -144,67 +161,29 @@ impl Changes {
     }
 }
 
-/// Counts the batches submitted and not yet closed, and makes those who submit wait.
-#[derive(Default)]
-pub(crate) struct Backlog {
-    /// How many, and whether the workers are gone.
-    state: Mutex<(usize, bool)>,
-    moved: Condvar,
-}
-
-impl Backlog {
-    fn enter(&self, max: usize) -> Result<(), EngineError> {
-        let state = self.state.lock().expect(NO_PANIC);
-        let mut state = self.moved.wait_while(state, |(batches, gone)| *batches >= max && !*gone).expect(NO_PANIC);
-        if state.1 {
-            return Err(EngineError::Stopped);
-        }
-        state.0 += 1;
-        Ok(())
-    }
-
-    fn leave(&self) {
-        self.state.lock().expect(NO_PANIC).0 -= 1;
-        self.moved.notify_one();
-    }
-
-    fn close(&self) {
-        self.state.lock().expect(NO_PANIC).1 = true;
-        self.moved.notify_all();
-    }
-
-    fn len(&self) -> usize {
-        self.state.lock().expect(NO_PANIC).0
-    }
-}
-
 const NO_PANIC: &str = "no code panics while it holds this lock";
 
 /// The handle to the workers. Dropping it stops them.
 pub struct Engine {
-    senders: Mutex<Option<(Vec<Sender<Command>>, LogicalTime)>>,
+    queue: Arc<Queue>,
     as_of: Arc<AtomicU64>,
     workers: usize,
-    batches_max: usize,
-    backlog: Arc<Backlog>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Engine {
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
         let workers = config.workers.max(1);
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel()).unzip();
+        let queue = Arc::new(Queue::new(workers, config.queue_batches + 1));
         let as_of = Arc::new(AtomicU64::new(0));
-        let backlog = Arc::new(Backlog::default());
-        let batches_max = config.queue_batches + 1;
-        let shared = worker::Shared { as_of: as_of.clone(), backlog: backlog.clone(), config };
+        let shared = worker::Shared { as_of: as_of.clone(), queue: queue.clone(), config };
         let (started, start): (Sender<Result<(), String>>, _) = channel();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
-            .spawn(move || worker::run(workers, receivers, shared, started))
+            .spawn(move || worker::run(workers, shared, started))
             .map_err(|e| EngineError::Start(e.to_string()))?;
         start.recv().map_err(|e| EngineError::Start(e.to_string()))?.map_err(EngineError::Start)?;
-        Ok(Self { senders: Mutex::new(Some((senders, 0))), as_of, workers, batches_max, backlog, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, as_of, workers, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a batch to the workers; blocks while there are too many. `done` is called once its time is closed.
@@ -212,31 +191,40 @@ impl Engine {
         let hashes = batch.events.iter().map(desireline_records::Event::user_hash).collect();
         let time = batch.time;
         let work = self.work(batch, hashes, Box::new(done));
-        self.send(Command::Batch(work), Some(time))
+        self.queue.submit(Command::Batch(work), time)
     }
 
     /// Starts from exported state instead of the history up to `time`. Only before the first batch.
     pub fn import(&self, time: LogicalTime, rows: &[StateRow]) -> Result<(), EngineError> {
         let import = Arc::new(Import::read(rows)?);
         let work = self.work(Arc::new(Batch { time, ..Batch::default() }), Vec::new(), Box::new(drop));
-        self.send(Command::Import(time, import, work), Some(time))
+        self.queue.submit(Command::Import(time, import, work), time)
     }
 
-    /// Asks every worker, in order with the batches submitted so far. `done` gets the closed time and the workers' parts.
+    /// Asks every worker at a time that is closed soon, before batches that still wait. `done` gets that time and the workers' parts.
     pub fn peek(&self, query: Query, done: impl FnOnce(LogicalTime, Vec<Answer>) + Send + 'static) -> Result<(), EngineError> {
+        self.question(query, true, done)
+    }
+
+    fn question(
+        &self,
+        query: Query,
+        overtaking: bool,
+        done: impl FnOnce(LogicalTime, Vec<Answer>) + Send + 'static,
+    ) -> Result<(), EngineError> {
         let peek = Peek {
             query,
             parts: Mutex::new((0..self.workers).map(|_| None).collect()),
             waiting: AtomicUsize::new(self.workers),
             done: Mutex::new(Some(Box::new(done))),
         };
-        self.send(Command::Peek(Arc::new(peek)), None)
+        self.queue.ask(Command::Peek(Arc::new(peek)), overtaking)
     }
 
-    /// Asks and waits.
+    /// Asks, in order with the batches submitted so far, and waits.
     pub fn ask(&self, query: Query) -> Result<(LogicalTime, Vec<Answer>), EngineError> {
         let (to, from) = sync_channel(1);
-        self.peek(query, move |time, parts| drop(to.send((time, parts))))?;
+        self.question(query, false, move |time, parts| drop(to.send((time, parts))))?;
         from.recv().map_err(|_| EngineError::Stopped)
     }
 
@@ -244,7 +232,7 @@ impl Engine {
     pub fn subscribe(&self, view: View, queue: usize) -> Result<Changes, EngineError> {
         let (to, from) = sync_channel(queue.max(1) * self.workers);
         let lost = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        self.send(Command::Subscribe(Subscription { view, to, lost: lost.clone() }), None)?;
+        self.queue.ask(Command::Subscribe(Subscription { view, to, lost: lost.clone() }), false)?;
         Ok(Changes { from, lost })
     }
 
@@ -255,7 +243,7 @@ impl Engine {
 
     /// Batches submitted and not yet closed.
     pub fn queued(&self) -> usize {
-        self.backlog.len()
+        self.queue.batches()
     }
 
     pub fn workers(&self) -> usize {
@@ -264,7 +252,7 @@ impl Engine {
 
     /// Works off what was submitted and stops the workers.
     pub fn stop(&self) {
-        drop(self.senders.lock().expect(NO_PANIC).take());
+        self.queue.stop();
         let thread = self.thread.lock().expect(NO_PANIC).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -277,32 +265,34 @@ impl Engine {
         let gather = Mutex::new(Applied { time: batch.time, ..Applied::default() });
         Arc::new(Work { batch, hashes, gather, waiting: AtomicUsize::new(self.workers), done: Mutex::new(Some(done)) })
     }
-
-    fn send(&self, command: Command, time: Option<LogicalTime>) -> Result<(), EngineError> {
-        let Some(time) = time else { return self.send_all(&command, None) };
-        self.backlog.enter(self.batches_max)?;
-        self.send_all(&command, Some(time)).inspect_err(|_| self.backlog.leave())
-    }
-
-    /// One lock around all sends: every worker sees the same order.
-    fn send_all(&self, command: &Command, time: Option<LogicalTime>) -> Result<(), EngineError> {
-        let mut guard = self.senders.lock().expect(NO_PANIC);
-        let (senders, last) = guard.as_mut().ok_or(EngineError::Stopped)?;
-        if let Some(time) = time {
-            if time <= *last {
-                return Err(EngineError::Order { given: time, last: *last });
-            }
-            *last = time;
-        }
-        for sender in senders.iter() {
-            sender.send(command.clone()).map_err(|_| EngineError::Stopped)?;
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(time: LogicalTime) -> Arc<Work> {
+        Arc::new(Work {
+            batch: Arc::new(Batch { time, ..Batch::default() }),
+            hashes: Vec::new(),
+            gather: Mutex::default(),
+            waiting: AtomicUsize::new(1),
+            done: Mutex::new(None),
+        })
+    }
+
+    pub fn batch(time: LogicalTime) -> Command {
+        Command::Batch(work(time))
+    }
+
+    pub fn question() -> Command {
+        let (parts, waiting) = (Mutex::default(), AtomicUsize::new(1));
+        Command::Peek(Arc::new(Peek { query: Query::Overview, parts, waiting, done: Mutex::new(None) }))
     }
 }

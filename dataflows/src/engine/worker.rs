@@ -1,6 +1,7 @@
 //! One worker: the dataflow of all views, and the loop that feeds it.
 
-use super::{Backlog, Command, ControlIn, EngineConfig, Peek, Subscription, Work, answer};
+use super::queue::Queue;
+use super::{Command, ControlIn, EngineConfig, Peek, Subscription, Work, answer};
 use crate::changes::{Change, ChangeLog, SharedChangeLog, View};
 use crate::state::Import;
 use crate::views::clusters::{self, SharedClusters};
@@ -11,9 +12,9 @@ use desireline_records::{Control, LogicalTime};
 use differential_dataflow::trace::{ExertionLogic, TraceReader};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use timely::dataflow::operators::vec::input::Handle as InputHandle;
 use timely::dataflow::operators::{Input, Probe, probe};
@@ -24,21 +25,18 @@ use timely::worker::Worker;
 #[derive(Clone)]
 pub(super) struct Shared {
     pub as_of: Arc<AtomicU64>,
-    pub backlog: Arc<Backlog>,
+    pub queue: Arc<Queue>,
     pub config: EngineConfig,
 }
 
 /// Runs all workers until their queues are closed.
-pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Shared, started: Sender<Result<(), String>>) {
+pub(super) fn run(workers: usize, shared: Shared, started: Sender<Result<(), String>>) {
     let mut config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
     config.worker.set::<ExertionLogic>("differential/default_exert_logic".to_owned(), Arc::new(idle_effort));
-    let receivers: Mutex<Vec<Option<Receiver<Command>>>> = Mutex::new(receivers.into_iter().map(Some).collect());
-    let backlog = shared.backlog.clone();
+    let queue = shared.queue.clone();
     let guards = timely::execute(config, move |worker| {
-        let receiver = receivers.lock().expect("no worker panics here")[worker.index()].take();
-        let receiver = receiver.expect("each worker index starts once");
         let mut views = Views::build(worker, shared.clone());
-        while let Some(command) = next(worker, &receiver) {
+        while let Some(command) = next(worker, &shared.queue) {
             views.obey(worker, command);
         }
     });
@@ -53,7 +51,7 @@ pub(super) fn run(workers: usize, receivers: Vec<Receiver<Command>>, shared: Sha
         }
         Err(error) => drop(started.send(Err(error))),
     }
-    backlog.close();
+    queue.abandon();
 }
 
 /// How much an idle worker merges an arrangement, given (level, batches, updates) of each of its levels: merges that have begun
@@ -68,16 +66,16 @@ fn idle_effort(levels: &[(usize, usize, usize)]) -> Option<usize> {
 }
 
 /// The next command; while there is none the worker merges its arrangements a little, then sleeps.
-fn next(worker: &mut Worker, receiver: &Receiver<Command>) -> Option<Command> {
+fn next(worker: &mut Worker, queue: &Queue) -> Option<Command> {
     for _ in 0..64 {
-        if let Ok(command) = receiver.try_recv() {
+        if let Some(command) = queue.try_next(worker.index()) {
             return Some(command);
         }
         if !worker.step() {
             break;
         }
     }
-    receiver.recv().ok()
+    queue.next(worker.index())
 }
 
 /// The views of one worker and the ends of its dataflow.
@@ -187,7 +185,7 @@ impl Views {
             applied.duplicates.sort_unstable();
             applied.late.sort_unstable();
             self.shared.as_of.fetch_max(time, Ordering::AcqRel);
-            self.shared.backlog.leave();
+            self.shared.queue.closed();
             if let Some(done) = work.done.lock().expect("no worker panics while it gathers").take() {
                 done(applied);
             }
