@@ -40,8 +40,16 @@ fn open<'a>(browser: &'a Browser, server: &Server, address: &str, look: Look) ->
 const DRAWN: &str = "document.querySelectorAll('.panel').length > 1 && !document.querySelector('.panel:not([hidden]) .skeleton, .panel:not([hidden]) .state .bad') \
      && [...document.querySelectorAll('.panel')].every(p => p.hidden || /as of/.test(p.querySelector('.fresh').textContent))";
 
+/// With `DESIRELINE_SCREENSHOTS=FOLDER`, what the page looks like, for people to judge.
+fn picture(page: &Page, name: &str) {
+    if let Some(folder) = std::env::var_os("DESIRELINE_SCREENSHOTS") {
+        page.screenshot(&std::path::Path::new(&folder).join(format!("{}.png", name.replace(' ', "-"))), true);
+    }
+}
+
 fn check(page: &Page, server: &Server, name: &str) {
     page.wait_for(DRAWN);
+    picture(page, name);
     assert_eq!(page.errors(), Vec::<String>::new(), "{name}");
     assert_eq!(page.foreign_requests(&server.base()), Vec::<String>::new(), "{name}");
     assert!(!page.overflows_sideways(), "{name} is wider than the window");
@@ -162,4 +170,45 @@ fn a_hidden_tab_costs_nothing_and_resumes() {
     hide(false);
     page.wait_for("document.querySelector('#conn').dataset.state === 'live' && !document.querySelector('.stale')");
     assert!(page.requests().len() > asked);
+}
+
+#[test]
+fn the_demonstration_moves_by_itself_in_every_look() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().arg("--demo").start();
+    for (look, word) in [(Look::DESKTOP, "light"), (Look::DESKTOP_DARK, "dark"), (Look::PHONE, "phone")] {
+        for name in PAGES {
+            let page = open(&browser, &server, name, look);
+            page.wait_for("!/No events yet/.test(document.body.innerText)");
+            check(&page, &server, &format!("demo {name} {word}"));
+        }
+    }
+    let page = open(&browser, &server, "overview", Look::DESKTOP);
+    page.wait_for(DRAWN);
+    let numbers = "[...document.querySelectorAll('.panel')].map(p => p.innerText.replace(/as of.*/g, '')).join()";
+    let before = page.eval(numbers);
+    page.wait_for(&format!("{numbers} !== {before}"));
+    assert_eq!(page.errors(), Vec::<String>::new());
+    let policy = server.http.get("/dashboard").expect_status(200).header("content-security-policy").to_owned();
+    for part in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.contains(part) && !policy.contains("unsafe"), "{part}: {policy}");
+    }
+}
+
+#[test]
+fn the_pages_of_the_api_render_without_a_network() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    for (path, drawn) in [
+        ("/docs/", "document.querySelectorAll('.opblock').length > 20"),
+        ("/redoc", "document.querySelectorAll('[data-section-id]').length > 20 && /Takes one event/.test(document.body.innerText)"),
+    ] {
+        let page = browser.open(&format!("{}{path}", server.base()), Look::DESKTOP);
+        page.wait_for(drawn);
+        picture(&page, path.trim_matches('/'));
+        assert_eq!(page.errors(), Vec::<String>::new(), "{path}");
+        assert_eq!(page.foreign_requests(&server.base()), Vec::<String>::new(), "{path}");
+    }
+    let docs = browser.open(&format!("{}/docs", server.base()), Look::DESKTOP);
+    docs.wait_for("document.querySelectorAll('.opblock').length > 20");
 }

@@ -162,6 +162,7 @@ const PAGES_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'
 
 const REDOC_PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Desireline API</title>\n\
+    <link rel=\"icon\" href=\"data:,\">\n\
     <style>body { margin: 0; }</style>\n</head>\n<body>\n<div id=\"redoc\"></div>\n\
     <script src=\"/redoc/redoc.js\"></script>\n<script src=\"/redoc/start.js\"></script>\n</body>\n</html>\n";
 
@@ -171,8 +172,12 @@ const REDOC_START: &str = "Redoc.init('/openapi.json', { hideDownloadButton: fal
 static REDOC_SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let page = aide::redoc::Redoc::new("/openapi.json").html();
     let script = page.split_once("<script>").and_then(|(_, rest)| rest.rsplit_once("Redoc.init(")).map(|(script, _)| script);
-    script.expect("the page consists of the bundle and its start, as a test checks").trim().to_owned()
+    let script = script.expect("the page consists of the bundle and its start, as a test checks");
+    script.trim().replace(REDOC_LOGO, "data:,")
 });
+
+/// The one picture that ReDoc would load from elsewhere: a logo in its footer.
+const REDOC_LOGO: &str = "https://cdn.redoc.ly/redoc/logo-mini.svg";
 
 fn script(text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], text).into_response()
@@ -186,5 +191,6 @@ mod tests {
     fn the_bundle_of_redoc_is_whole() {
         assert!(REDOC_SCRIPT.len() > 500_000, "{}", REDOC_SCRIPT.len());
         assert!(REDOC_SCRIPT.starts_with("/*!") && REDOC_SCRIPT.contains("Redoc") && !REDOC_SCRIPT.contains("redoc-container"));
+        assert!(!REDOC_SCRIPT.contains("https://cdn."), "nothing is loaded from elsewhere");
     }
 }
