@@ -7,7 +7,8 @@
 //! | `http` | batches that are repeated with the same ids until they are answered, some that are given up; deletions; erasures | 1, 3, 4 |
 //! | `files` | one growing file, loaded by `POST /trigger` over and over | 5 |
 //!
-//! Meanwhile the server compacts its log, seals source 4 and erases users, as often as its settings allow, so that kills hit those too.
+//! Meanwhile the server compacts its log, seals source 4 and erases users, as often as its settings allow. Half of the kills come at
+//! random; the others are aimed at what is being written: a part of the log, a cold part, a segment, a file that is being loaded.
 //!
 //! # What must hold
 //! Acknowledged ⊆ applied ⊆ sent, each exactly once. At the end every session, journey, minute and counter is compared with
@@ -17,6 +18,7 @@
 //! `DESIRELINE_KILLS` (50) says how often; `DESIRELINE_SEED` chooses the randomness. The seed decides what is sent and roughly when
 //! the kills come, not how the two meet: a failure may need several runs of its seed.
 
+mod aim;
 mod feed;
 mod files;
 mod http;
@@ -24,6 +26,7 @@ mod kafka;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,11 +129,13 @@ fn killed_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
         let by_http = scope.spawn(|| http::feed(&context));
         let by_file = scope.spawn(|| files::feed(&context, &folder));
         let mut random = Random::new(seed, 1);
+        let mut aims = BTreeMap::<&str, u32>::new();
         // A feed that fails ends early.
         let failed = || to_kafka.is_finished() || by_http.is_finished();
         while done.load(Ordering::Relaxed) < kills && !failed() {
-            stop.stopped_within(Duration::from_millis(random.below(1_200) + 200));
+            let aim = aim::wait(&mut random, server.data(), &stop);
             server.kill();
+            *aims.entry(aim).or_default() += 1;
             if random.chance(0.25) {
                 // Once more, while it starts.
                 server.spawn();
@@ -142,6 +147,7 @@ fn killed_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
             done.fetch_add(1, Ordering::Relaxed);
         }
         stop.stop();
+        println!("killed: {aims:?}");
         (to_kafka.join().expect("the feed ends"), by_http.join().expect("the feed ends"), by_file.join().expect("the feed ends"))
     });
     println!(
@@ -152,6 +158,7 @@ fn killed_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
         from_files.loads
     );
 
+    println!("{} of {} loads were interrupted and taken up again", resumed(&server), from_files.loads);
     eventually("every message to be taken", DEADLINE, || taken(&server, &kafka, &topics));
     let expected = Expected::new(&from_kafka, from_http, &from_files, &Observed::of(&server.http, PUSH));
     expected.compare(&server, "after the last kill");
@@ -186,6 +193,12 @@ fn taken(server: &Server, kafka: &Kafka, topics: &kafka::Topics) -> Result<(), S
     Ok(())
 }
 
+/// Runs that needed more than one attempt.
+fn resumed(server: &Server) -> usize {
+    let runs = server.http.get_json("/dagster/runs?limit=1000");
+    runs["runs"].as_array().expect("a list").iter().filter(|run| run["attempt"].as_u64() > Some(1)).count()
+}
+
 fn position(status: &Value, source: u64, partition: &str) -> Option<i64> {
     let partitions = source_status(status, source)["partitions"].as_array().expect("a list");
     partitions.iter().find(|item| item["partition"] == partition).and_then(|item| item["position"].as_i64())
@@ -205,6 +218,7 @@ struct Expected {
     clicks_messages: u64,
     late_min: u64,
     erased: Vec<String>,
+    loads: u64,
 }
 
 impl Expected {
@@ -242,7 +256,7 @@ impl Expected {
         counters.extend([CLICKS, SHOP, PUSH, SEALED, FILE].map(|source| (source, "conflict", 0)));
         let models =
             vec![(CLICKS, clicks), (SHOP, from_kafka.shop.model.clone()), (PUSH, push), (SEALED, sealed), (FILE, from_files.model.clone())];
-        Expected { models, counters, clicks_messages: from_kafka.clicks.messages, late_min: late, erased }
+        Expected { models, counters, clicks_messages: from_kafka.clicks.messages, late_min: late, erased, loads: from_files.loads }
     }
 
     #[track_caller]
@@ -270,6 +284,7 @@ impl Expected {
         for run in runs["runs"].as_array().expect("a list") {
             assert_eq!(run["status"], "SUCCESS", "{run}");
         }
+        assert_eq!(runs["runs"].as_array().map(Vec::len), Some(self.loads as usize), "{runs}");
     }
 }
 
@@ -287,7 +302,7 @@ fn labels_are_right(server: &Server, source: u64, observed: &Observed) {
         return;
     }
     let list = clusters["clusters"].as_array().expect("a list");
-    let mut sizes = std::collections::BTreeMap::<u64, u64>::new();
+    let mut sizes = BTreeMap::<u64, u64>::new();
     for (user, journey) in &observed.journeys {
         let distance = |cluster: &Value| -> f64 {
             let centroid = cluster["centroid"].as_array().expect("a list");

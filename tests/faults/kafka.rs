@@ -10,7 +10,7 @@ use crate::support::command::desireline;
 use crate::support::http::Http;
 use crate::support::kafka::{Kafka, Outgoing};
 use crate::support::model::{Click, HOUR_MS, Model, Observed, Rule, counter, source_status};
-use crate::support::server::Server;
+use crate::support::server::{Server, free_port};
 use crate::support::services;
 use crate::support::wait::{DEADLINE, Stop, eventually};
 use crate::{body, clicks, ingest};
@@ -239,6 +239,24 @@ fn a_topic_that_is_made_anew_stops_and_goes_on_after_a_command() {
     assert!(log.contains("reset"), "the command is a record of the log: {log}");
     kafka.delete_topic(&anew);
     kafka.delete_topic(&other);
+}
+
+#[test]
+fn a_topic_that_is_not_there_yet_is_reported_and_read_once_it_is() {
+    let Some((_alone, kafka)) = alone() else { return };
+    let topic = kafka.unique_name("later");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let unreachable = source(&Kafka::at(nobody.as_str()), 2, &["anything"], "");
+    let server = Server::new().config(format!("{}{unreachable}", source(&kafka, 1, &[&topic], ""))).start();
+    wait_error(&server.http, 1, &format!("kafka:{topic}"), "does not exist");
+    wait_error(&server.http, 2, "kafka:anything", " ");
+    server.http.get("/ready").expect_status(200);
+    kafka.create_named_topic(&topic, 2, &[]);
+    let rows = clicks("later", 20);
+    kafka.send(&topic, rows.iter().map(|(id, click)| message(id, click)));
+    wait_received(&server.http, 1, 20);
+    wait_error(&server.http, 1, &format!("kafka:{topic}"), "");
+    kafka.delete_topic(&topic);
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! Two servers on one log: on one machine the second is refused, on an object store it takes over and the first stops writing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use desireline::generate::random::Random;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::command::desireline;
+use crate::support::http::Http;
 use crate::support::model::{Model, Observed, Rule, counter};
 use crate::support::server::Server;
 use crate::support::services;
-use crate::support::wait::{DEADLINE, eventually};
+use crate::support::wait::{DEADLINE, Stop, eventually};
 use crate::{body, clicks, ingest};
 
 #[test]
@@ -105,4 +108,49 @@ fn a_zombie_on_an_object_store_is_fenced_and_never_writes_again() {
     let file = second.folder().join("desireline.toml").display().to_string();
     let verified = desireline(second.folder(), &["log", "verify", "--config", &file]).expect_code(0);
     assert!(verified.stdout.contains("40 events"), "{}", verified.stdout);
+}
+
+#[test]
+fn a_server_on_an_object_store_that_is_killed_loses_nothing_that_it_acknowledged() {
+    let Some(s3) = services::s3() else { return };
+    let prefix = format!("killed-{}-{}", std::process::id(), chrono::Utc::now().timestamp_micros());
+    let config =
+        format!("{}commit_age_max = \"20ms\"\n[log]\ncompaction_every = \"300ms\"\ncompaction_segments_min = 8\n", on_s3(&s3, &prefix));
+    let mut server = Server::new().config(config).remote().start();
+    let mut model = Model::new(Rule::FromFirst);
+    let seed = chrono::Utc::now().timestamp_millis() as u64;
+    println!("seed {seed}");
+    let mut random = Random::new(seed, 1);
+    for round in 0..8 {
+        let kill_at = random.below(12);
+        for batch in 0..12 {
+            let rows = clicks(&format!("b{round}-{batch}"), 10);
+            if batch == kill_at {
+                // Killed with the request in its hands: it is sent again to the next server, under the same ids.
+                std::thread::scope(|scope| {
+                    let http = Http::new(server.base());
+                    let rows = &rows;
+                    let sending = scope.spawn(move || {
+                        let events: Vec<Value> = rows.iter().map(|(id, click)| body(1, id, click)).collect();
+                        let body = json!({ "events": events }).to_string().into_bytes();
+                        http.try_send(Method::POST, "/api/ingest-batch", &[("content-type", "application/json")], body)
+                            .map(|reply| reply.status)
+                    });
+                    Stop::default().stopped_within(Duration::from_millis(random.below(60)));
+                    server.kill();
+                    let answered = sending.join().expect("the thread ends");
+                    assert!(answered.is_err() || answered.is_ok_and(|status| status == 200));
+                });
+                server.start_again();
+            }
+            ingest(&server.http, 1, &rows).expect_status(200);
+            rows.into_iter().for_each(|(id, click)| assert!(model.add(id, click)));
+        }
+        Observed::of(&server.http, 1).must_equal(&model, &format!("round {round}"));
+    }
+    assert_eq!(counter(&server.http.get_json("/api/status"), 1, "applied"), model.len());
+    assert!(server.stop().success());
+    let file = server.folder().join("desireline.toml").display().to_string();
+    desireline(server.folder(), &["log", "verify", "--config", &file]).expect_code(0);
+    desireline(server.folder(), &["verify", "--config", &file]).expect_code(0);
 }
