@@ -1,6 +1,8 @@
 //! The status: what is going on, and whether the numbers can be trusted.
 
-use super::{EngineStatus, Inner, LogStatus, NO_PANIC, PartitionStatus, Service, ServiceError, SourceCounters, SourceStatus, Status};
+use super::{
+    EngineStatus, Inner, LogStatus, NO_PANIC, PartitionReport, PartitionStatus, Service, ServiceError, SourceCounters, SourceStatus, Status,
+};
 use desireline_connectors::log::LogSize;
 use desireline_dataflows::query::{Answer, Query, merge_sources};
 use desireline_dataflows::views::sessions::source::{Counts, SourceState};
@@ -74,7 +76,7 @@ impl Inner {
             let known = fold.sources.get(&id);
             let name =
                 self.config.sources.iter().find(|(_, s)| s.source == id).map_or_else(|| format!("source-{id}"), |(name, _)| name.clone());
-            let partitions = known.map_or_else(Vec::new, |source| {
+            let mut partitions: Vec<PartitionStatus> = known.map_or_else(Vec::new, |source| {
                 let status = |(partition, p): (&ecow::EcoString, &super::fold::PartitionFold)| {
                     let report = reports.get(&(id, partition.clone())).cloned().unwrap_or_default();
                     PartitionStatus {
@@ -89,6 +91,7 @@ impl Inner {
                 };
                 source.partitions.iter().map(status).collect()
             });
+            partitions.extend(unread(&reports, id, known));
             all.push(SourceStatus {
                 source_id: id,
                 name,
@@ -143,6 +146,26 @@ impl Inner {
         *self.log_size.lock().expect(NO_PANIC) = Some((Instant::now(), size));
         size
     }
+}
+
+/// What is wrong with partitions and topics of which the log has nothing yet: a broker that cannot be reached, a topic that does
+/// not exist.
+fn unread<'a>(
+    reports: &'a BTreeMap<(SourceId, ecow::EcoString), PartitionReport>,
+    id: SourceId,
+    known: Option<&'a super::SourceFold>,
+) -> impl Iterator<Item = PartitionStatus> + 'a {
+    let of_source = reports.iter().filter(move |((source, _), report)| *source == id && report.error.is_some());
+    let unknown = of_source.filter(move |((_, partition), _)| known.is_none_or(|source| !source.partitions.contains_key(partition)));
+    unknown.map(|((_, partition), report)| PartitionStatus {
+        partition: partition.clone(),
+        position: 0,
+        max_event_time: None,
+        idle: true,
+        held: false,
+        lag: report.lag,
+        error: report.error.clone(),
+    })
 }
 
 fn counters(counts: &Counts) -> SourceCounters {

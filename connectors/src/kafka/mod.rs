@@ -31,6 +31,8 @@
 //!
 //! # Known limitations
 //! - A topic that is created anew and has grown beyond the old position before anybody looks cannot be told from the old one.
+//! - After a reset to offsets that were read before, a message without an id at the same offset and of the same user as an old one
+//!   is taken for that one; it is counted as a duplicate, and as a conflict when it says something else.
 //! - Lag counts offsets, not messages: compacted and aborted ones are included. A single offset behind the last message, the
 //!   usual end of a transaction, counts as none.
 //! - Dead letters are forwarded to [`KafkaConfig::dead_letter_topic`] at most once, from a queue of 1,024 that drops when it is
