@@ -181,6 +181,10 @@ fn the_demonstration_moves_by_itself_in_every_look() {
             let page = open(&browser, &server, name, look);
             page.wait_for("!/No events yet/.test(document.body.innerText)");
             check(&page, &server, &format!("demo {name} {word}"));
+            if look.width == Look::DESKTOP.width {
+                let cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)";
+                assert_eq!(page.eval(cut), json!([]), "{name}: a table is wider than its panel");
+            }
         }
     }
     let page = open(&browser, &server, "overview", Look::DESKTOP);

@@ -8,6 +8,7 @@ import schemathesis
 # Texts that only the server can make, and times that have to be in the past: a schema permits more than the server can take.
 OPAQUE_FIELDS = {"cursor"}
 JUDGED_BY_THE_CLOCK = {"timestamp"}
+WHOLE_NUMBERS = {"source_id", "position"}
 # A schema counts characters, the server bytes.
 COUNTED_IN_BYTES = " bytes"
 
@@ -15,9 +16,9 @@ COUNTED_IN_BYTES = " bytes"
 def is_excusable(error, body):
     field = error["field"]
     # 7.0 is an integer to a schema; the server wants it written as one.
-    if field == "source_id":
-        events = body.get("events", [body]) if isinstance(body, dict) else []
-        return any(isinstance(event.get("source_id"), float) for event in events)
+    if field in WHOLE_NUMBERS:
+        records = body.get("events", [body]) if isinstance(body, dict) else []
+        return any(isinstance(record.get(field), float) for record in records)
     # The order of two times is nothing that a schema knows.
     if error["detail"] == "must not lie before `from`":
         return True

@@ -5,7 +5,7 @@
 
 use super::AppState;
 use super::body::JsonBody;
-use super::error::{ApiError, FieldError};
+use super::error::{ApiError, ErrorBody, FieldError};
 use axum::Json;
 use axum::extract::State;
 use desireline_records::{SourceId, limits};
@@ -41,7 +41,8 @@ pub(super) struct ResetReply {
 
 /// Says where a stopped Kafka partition goes on.
 #[utoipa::path(post, path = "/api/partitions/reset", tag = "operations", operation_id = "reset_partition", request_body = ResetBody,
-    responses((status = 200, description = "durable; reading goes on there", body = ResetReply)))]
+    responses((status = 200, description = "durable; reading goes on there", body = ResetReply),
+        (status = 404, description = "the source has no such partition", body = ErrorBody)))]
 pub(super) async fn reset(State(state): State<AppState>, JsonBody(bytes): JsonBody) -> Result<Json<ResetReply>, ApiError> {
     let (source, partition, position) = read(&bytes)?;
     let token = state.backend.reset_partition(source, &partition, position).await?;

@@ -4,7 +4,7 @@
 import { s, fill, tips } from "../dom.js";
 import { desireLines, placeOn, clusterClass } from "../fold.js";
 import { num, plural } from "../format.js";
-import { frame, axes, some, centroid, walker } from "./frame.js";
+import { frame, axes, some, diamonds, walker } from "./frame.js";
 
 const LEFT = 44, BASE = 38, NAMES = ["views so far", "carts so far"];
 
@@ -45,7 +45,7 @@ export function desireChart(pick) {
 		}));
 		fill(chart.svg, grid(), nodes,
 			buys.map((b) => s(`circle.buy.${clusterClass(b.cluster)}`, { cx: X(b.x), cy: Y(b.y), r: (1.8 + 3 * Math.sqrt(b.users.length / mostBuys)).toFixed(1) })),
-			centroids.map((c) => centroid(X(placeOn(xs, c.centroid[0])), Y(placeOn(ys, c.centroid[1])), clusterClass(c.cluster_id), c.cluster_id, width)));
+			diamonds(centroids.map((c) => [X(placeOn(xs, c.centroid[0])), Y(placeOn(ys, c.centroid[1])), clusterClass(c.cluster_id), c.cluster_id]), width));
 		shown = [...stretches].reverse();
 		walk.use(nodes.reverse());
 	}

@@ -4,7 +4,7 @@
 import { s, fill } from "../dom.js";
 import { clusterClass } from "../fold.js";
 import { compact, plural } from "../format.js";
-import { frame, axes, centroid, walker } from "./frame.js";
+import { frame, axes, diamonds, walker } from "./frame.js";
 
 export const FEATURES = ["views", "carts", "purchases (count or value)", "sessions", "views per session", "purchase ratio"];
 
@@ -21,9 +21,9 @@ export function scatterChart(pick) {
 		return [users.length === 1 ? `user ${users[0].user_id}` : plural(users.length, "user"), [[FEATURES[pair[0]], compact(x)], [FEATURES[pair[1]], compact(y)], ["cluster", cluster < 0 ? "none" : String(cluster), clusterClass(cluster)]]];
 	}, (i) => pick(dots[i].users, `${FEATURES[pair[0]]} ${compact(dots[i].x)}, ${FEATURES[pair[1]]} ${compact(dots[i].y)}`));
 
-	function logTicks(max, place) {
+	function logTicks(max, place, gap = 0.1) {
 		let last = -1;
-		return ROUND.filter((v) => scale(v) <= max && (last < 0 || (scale(v) - last) / max > 0.1) && ((last = scale(v)), true)).map((v) => [place(v), compact(v)]);
+		return ROUND.filter((v) => scale(v) <= max && (last < 0 || (scale(v) - last) / max > gap) && ((last = scale(v)), true)).map((v) => [place(v), compact(v)]);
 	}
 
 	function draw(width) {
@@ -38,7 +38,7 @@ export function scatterChart(pick) {
 		const far = (k) => scale(Math.max(0.1, ...dots.map((d) => d[k]), ...centre.map((c) => c[k]))) * 1.04, maxX = far("x"), maxY = far("y");
 		const X = (v) => 44 + (scale(v) / maxX) * (width - 62), Y = (v) => height - 38 - (scale(v) / maxY) * (height - 54);
 		const nodes = dots.map((dot) => s(`circle.point.${clusterClass(dot.cluster)}`, { cx: X(dot.x).toFixed(1), cy: Y(dot.y).toFixed(1), r: Math.min(14, 3 + 0.8 * Math.sqrt(dot.users.length - 1)).toFixed(1) }));
-		fill(chart.svg, axes(logTicks(maxX, X), logTicks(maxY, Y), 44, width - 18, height - 38, pair.map((k) => FEATURES[k])), nodes, centre.map((c) => centroid(X(c.x), Y(c.y), clusterClass(c.id), c.id, width)));
+		fill(chart.svg, axes(logTicks(maxX, X, Math.max(0.1, 46 / (width - 62))), logTicks(maxY, Y), 44, width - 18, height - 38, pair.map((k) => FEATURES[k])), nodes, diamonds(centre.map((c) => [X(c.x), Y(c.y), clusterClass(c.id), c.id]), width));
 		walk.use(nodes);
 	}
 

@@ -20,8 +20,8 @@ export function mount(root) {
 	const axis = (name, i) => choice(name, FEATURES.map((label, k) => [String(k), label]), String(pair()[i]), (v) => (setParams({ [name]: v }), drawDots()));
 	const paths = panel({ title: "Desire lines", api, polls: true, tools: [choice("Users", SAMPLES.map((n) => [n, num(Number(n))]), sample(), (v) => (setParams({ users: v }), ask.soon()))] });
 	const listed = panel({ title: "Users on the chosen line", api, polls: true });
-	const clusters = panel({ title: "Clusters", width: "w7", api: () => address("api/clusters", { source_id: mainSource() }) });
-	const dots = panel({ title: "Users by two features", unit: "dots grow with the users on them", width: "w5", api, polls: true, tools: [axis("x", 0), axis("y", 1)] });
+	const clusters = panel({ title: "Clusters", width: "w8", api: () => address("api/clusters", { source_id: mainSource() }) });
+	const dots = panel({ title: "Users by two features", unit: "dots grow with the users on them", width: "w4", api, polls: true, tools: [axis("x", 0), axis("y", 1)] });
 	let rows = [], asked = null;
 
 	const desire = desireChart((stretch, words) => choose(stretch.users.map((i) => rows[i]), words)), scatter = scatterChart(choose);
