@@ -212,7 +212,7 @@ fn an_erased_user_leaves_every_view_at_once_and_then_every_file() {
 
 #[test]
 fn a_full_queue_refuses_and_takes_nothing_of_what_it_refuses() {
-    let server = Server::new().config("[engine]\nqueue_rows_max = 10\ncommit_rows_max = 10\ncommit_age_max = \"2s\"\n").start();
+    let server = Server::new().config("[engine]\nqueue_rows_max = 10\ncommit_rows_max = 10\ncommit_age_max = \"4s\"\n").start();
     let http = &server.http;
     // One row less than would be committed at once.
     let events: Vec<Value> = (0..9).map(|n| json!({ "event_id": format!("first-{n}"), "user_id": "u", "event_type": "view" })).collect();
