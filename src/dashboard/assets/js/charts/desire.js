@@ -1,5 +1,4 @@
-// Desire lines: journeys drawn as the paths people wear into the ground. A session goes right by its views and up by its
-// carts; a stretch walked by many is thicker and darker; its colour is the cluster most of its walkers belong to.
+// Desire lines: a session goes right by its views and up by its carts; a stretch has the colour of most of its walkers.
 
 import { s, fill, tips } from "../dom.js";
 import { desireLines, placeOn, clusterClass } from "../fold.js";

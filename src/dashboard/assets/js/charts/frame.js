@@ -27,16 +27,14 @@ export const axes = (xs, ys, left, right, bottom, names = []) => [
 /** Every nth grid value, about `count` of them, as `[index, value]`. */
 export const some = (grid, count) => grid.map((v, i) => [i, v]).filter(([i]) => i % Math.max(1, Math.ceil((grid.length - 1) / count)) === 0);
 
-/** Diamonds with their names, the centroids of clusters: `[x, y, class, id]`. A name gives way to those before it. */
+/** Centroids as diamonds, `[x, y, class, id]`; a name gives way to diamonds and to the names before it. */
 export function diamonds(places, width) {
-	const taken = [];
+	const taken = places.map(([x, y]) => [x - 7, x + 7, y]);
 	return places.map(([x, y, c, id]) => {
-		const left = x > width - 90, at = left ? x - 11 : x + 11, from = left ? at - 56 : at;
-		const free = (d) => taken.every(([u, v]) => Math.abs(u - from) > 58 || Math.abs(v - y - d) > 13)
-			&& places.every(([u, v]) => u < from - 8 || u > from + 62 || Math.abs(v + 4 - y - d) > 11);
-		const down = [4, -10, 18, -24, 32, -38].find(free) ?? 4;
-		taken.push([from, y + down]);
-		return [s(`path.centroid.${c}`, { d: `M${x} ${y - 7}l7 7l-7 7l-7 -7z` }), s("text.label.halo", { x: at, y: y + down, "text-anchor": left ? "end" : "start" }, `cluster ${id}`)];
+		const left = x > width - 90, at = x + (left ? -11 : 11), from = left ? at - 56 : at, to = from + 56;
+		const down = [0, -14, 14, -28, 28].find((d) => taken.every(([a, b, v]) => b < from || a > to || Math.abs(v - y - d) > 12)) ?? 0;
+		taken.push([from, to, y + down]);
+		return [s(`path.centroid.${c}`, { d: `M${x} ${y - 7}l7 7l-7 7l-7 -7z` }), s("text.label.halo", { x: at, y: y + down + 4, "text-anchor": left ? "end" : "start" }, `cluster ${id}`)];
 	});
 }
 

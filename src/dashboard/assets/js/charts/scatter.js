@@ -38,7 +38,7 @@ export function scatterChart(pick) {
 		const far = (k) => scale(Math.max(0.1, ...dots.map((d) => d[k]), ...centre.map((c) => c[k]))) * 1.04, maxX = far("x"), maxY = far("y");
 		const X = (v) => 44 + (scale(v) / maxX) * (width - 62), Y = (v) => height - 38 - (scale(v) / maxY) * (height - 54);
 		const nodes = dots.map((dot) => s(`circle.point.${clusterClass(dot.cluster)}`, { cx: X(dot.x).toFixed(1), cy: Y(dot.y).toFixed(1), r: Math.min(14, 3 + 0.8 * Math.sqrt(dot.users.length - 1)).toFixed(1) }));
-		fill(chart.svg, axes(logTicks(maxX, X, Math.max(0.1, 46 / (width - 62))), logTicks(maxY, Y), 44, width - 18, height - 38, pair.map((k) => FEATURES[k])), nodes, diamonds(centre.map((c) => [X(c.x), Y(c.y), clusterClass(c.id), c.id]), width));
+		fill(chart.svg, axes(logTicks(maxX, X, 46 / (width - 62)), logTicks(maxY, Y), 44, width - 18, height - 38, pair.map((k) => FEATURES[k])), nodes, diamonds(centre.map((c) => [X(c.x), Y(c.y), clusterClass(c.id), c.id]), width));
 		walk.use(nodes);
 	}
 

@@ -1,4 +1,4 @@
-// Runs: bulk loads, erasures and other work with a beginning and an end; their states, progress and logs.
+// Runs: their states, progress and logs.
 
 import { h, fill, keyed, text } from "../dom.js";
 import { panel, poll } from "../panel.js";

@@ -1,4 +1,4 @@
-// Shop: events per minute, revenue, sessions, top pages, event types; one time axis, and a brush that filters the rankings.
+// Shop: charts on one time axis, whose brush filters the rankings.
 
 import { h } from "../dom.js";
 import { panel } from "../panel.js";

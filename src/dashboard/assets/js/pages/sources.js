@@ -1,5 +1,4 @@
-// Sources and dead letters: what each source has received and where it went, its partitions, and the rows that could not
-// be accepted, with their reasons and a way to send them again.
+// Sources: what each has received and where it went, its partitions, and its dead letters.
 
 import { h, fill, keyed, text } from "../dom.js";
 import { panel, poll } from "../panel.js";

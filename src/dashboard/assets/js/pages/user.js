@@ -1,4 +1,4 @@
-// One user: where the path has led, its sessions on a time line, and every session in a table.
+// One user: the path, its sessions on a time line, and every session in a table.
 
 import { h, fill } from "../dom.js";
 import { panel, poll } from "../panel.js";
