@@ -3,6 +3,7 @@
 use crate::{EventId, LogicalTime, Micros, PartitionKey, SourceId, SourceSettings};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,7 +26,10 @@ pub enum Control {
     },
     Partition(PartitionState),
     /// One row of the log is skipped by every replay from here on; an operator's last resort.
-    SkipRow { time: LogicalTime, row: u32 },
+    SkipRow {
+        time: LogicalTime,
+        row: u32,
+    },
     /// The state of a run of the scheduler; the last record of a run id counts.
     Run {
         run_id: EcoString,
@@ -125,6 +129,14 @@ pub struct ColdPart {
     /// Earliest start and latest end of its sessions.
     pub time_min: Micros,
     pub time_max: Micros,
+    /// crc32c of each [`ColdPart::BLOCK_BYTES`] of the object, checked before a byte of it is believed.
+    #[serde(default)]
+    pub block_sums: Arc<[u32]>,
+}
+
+impl ColdPart {
+    /// The unit of its checksums; the last block may be shorter.
+    pub const BLOCK_BYTES: u64 = 1 << 10;
 }
 
 impl Purged {

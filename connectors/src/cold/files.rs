@@ -60,6 +60,7 @@ pub struct PartFile {
     store: Store,
     name: String,
     bytes: u64,
+    block_sums: Arc<[u32]>,
 }
 
 fn external(error: StoreError) -> ParquetError {
@@ -68,7 +69,8 @@ fn external(error: StoreError) -> ParquetError {
 
 impl PartFile {
     pub fn of(store: &Store, part: &ColdPart) -> Self {
-        Self { store: store.clone(), name: part.name.to_string(), bytes: part.bytes }
+        let block_sums = part.block_sums.clone();
+        Self { store: store.clone(), name: part.name.to_string(), bytes: part.bytes, block_sums }
     }
 
     /// The footer with the page index, from memory if possible.
@@ -95,6 +97,29 @@ impl PartFile {
         }
     }
 
+    /// The whole blocks around a range: only they can be checked.
+    fn blocks_around(&self, range: &Range<u64>) -> Range<u64> {
+        let block = ColdPart::BLOCK_BYTES;
+        range.start / block * block..range.end.div_ceil(block).saturating_mul(block).min(self.bytes).max(range.end)
+    }
+
+    /// Checks the blocks that were read, and gives the range that was wanted of them.
+    fn checked(&self, wanted: &Range<u64>, read: &Range<u64>, bytes: &Bytes) -> parquet::errors::Result<Bytes> {
+        if bytes.len() as u64 != read.end - read.start {
+            return Err(ParquetError::EOF(format!("{} bytes instead of {} from byte {}", bytes.len(), read.end - read.start, read.start)));
+        }
+        let first = read.start / ColdPart::BLOCK_BYTES;
+        for (block, content) in (first..).zip(bytes.chunks(ColdPart::BLOCK_BYTES as usize)) {
+            let sum = usize::try_from(block).ok().and_then(|block| self.block_sums.get(block));
+            if sum != Some(&crc32c::crc32c(content)) {
+                let at = block * ColdPart::BLOCK_BYTES;
+                return Err(ParquetError::General(format!("the checksum of bytes {at}..{} does not match", at + content.len() as u64)));
+            }
+        }
+        let from = (wanted.start - read.start) as usize;
+        Ok(bytes.slice(from..from + (wanted.end - wanted.start) as usize))
+    }
+
     pub fn damaged(&self, detail: String) -> ColdError {
         ColdError::Damaged { object: self.name.clone(), detail }
     }
@@ -103,18 +128,20 @@ impl PartFile {
 impl AsyncFileReader for PartFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         async move {
-            let wanted = range.end - range.start;
-            let bytes = self.store.get_range(&self.name, range).await.map_err(external)?;
-            if bytes.len() as u64 != wanted {
-                return Err(ParquetError::EOF(format!("{} bytes instead of {wanted}", bytes.len())));
-            }
-            Ok(bytes)
+            let read = self.blocks_around(&range);
+            let bytes = self.store.get_range(&self.name, read.clone()).await.map_err(external)?;
+            self.checked(&range, &read, &bytes)
         }
         .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move { self.store.get_ranges(&self.name, &ranges).await.map_err(external) }.boxed()
+        async move {
+            let reads: Vec<Range<u64>> = ranges.iter().map(|range| self.blocks_around(range)).collect();
+            let read = self.store.get_ranges(&self.name, &reads).await.map_err(external)?;
+            ranges.iter().zip(&reads).zip(&read).map(|((range, read), bytes)| self.checked(range, read, bytes)).collect()
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(

@@ -142,6 +142,16 @@ async fn damage_is_an_error_and_never_a_panic() {
         let error = read_range(&store, &[torn], 0, u64::MAX, 100).await;
         assert!(error.is_err() || error.is_ok_and(|found| found == sorted(rows.clone())), "cut at {end}");
     }
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let store = Store::from_objects(Arc::new(InMemory::new()), StoreLimits::default(), false);
+        store.put_if_absent(&part.name, vec![flipped.into()]).await.expect("puts");
+        let error = read_range(&store, std::slice::from_ref(&part), 0, u64::MAX, 100).await.expect_err("a flipped bit is never answered");
+        assert!(matches!(&error, ColdError::Damaged { object, .. } if *object == part.name), "byte {at}: {error}");
+        assert_eq!(verify_all(&store).await.expect("reads"), (1, vec![part.name.to_string()]));
+    }
+    assert_eq!(verify_all(&store).await.expect("reads"), (1, vec![]));
     store.delete(&part.name).await.expect("deletes");
     let missing = ColdPart { name: "cold/sessions/1/missing.parquet".into(), ..part };
     assert_eq!(read_range(&store, &[missing], 0, u64::MAX, 100).await.expect_err("missing").code(), "store_not_found");

@@ -95,9 +95,15 @@ impl PartWriter {
             hash_max: self.hashes.1,
             time_min: self.times.0,
             time_max: self.times.1,
+            block_sums: bytes.chunks(ColdPart::BLOCK_BYTES as usize).map(crc32c::crc32c).collect(),
         };
         Ok((part, bytes))
     }
+}
+
+/// Whether an object's content is what its name says.
+pub fn is_named_by(name: &str, bytes: &[u8]) -> bool {
+    name.ends_with(&format!("/{:032x}.parquet", xxhash_rust::xxh3::xxh3_128(bytes)))
 }
 
 fn name(source: SourceId, hash: u128) -> EcoString {

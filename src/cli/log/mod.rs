@@ -48,10 +48,14 @@ pub fn run(args: &LogArgs) -> Result<(), Failure> {
 
 /// The log that the configuration names.
 pub fn open(args: &ConfigArgs) -> Result<LogReader, Failure> {
+    Ok(LogReader::open(store(args)?, 0))
+}
+
+/// The store that the configuration names.
+pub fn store(args: &ConfigArgs) -> Result<Store, Failure> {
     folder_exists(args)?;
     let config = args.load()?;
-    let store = Store::open(&mapping::store_url(&config), &config.data.store_options.0)?;
-    Ok(LogReader::open(store, 0))
+    Ok(Store::open(&mapping::store_url(&config), &config.data.store_options.0)?)
 }
 
 /// A folder that is not there is a mistake of the command line; it is not made.

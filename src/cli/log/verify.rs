@@ -4,6 +4,7 @@ use super::super::failure::{Exit, Failure};
 use super::super::progress::{self, Unit};
 use super::super::{ConfigArgs, out};
 use clap::Args;
+use desireline_connectors::cold;
 use desireline_connectors::log::VerifyReport;
 
 #[derive(Args, Debug)]
@@ -28,6 +29,13 @@ pub async fn run(args: &VerifyArgs) -> Result<(), Failure> {
         .await?;
     bar.finish_and_clear();
     out(&summary(&report));
+    let (parts, damaged) = cold::verify_all(&super::store(&args.config)?).await.map_err(|error| Failure::new(Exit::Failed, "the cold parts cannot be read").detail(error))?;
+    out(&format!("{parts} cold parts, {} damaged\n", damaged.len()));
+    if !damaged.is_empty() {
+        let failure = Failure::new(Exit::Found, format!("{} cold parts are not what was written", damaged.len()));
+        let failure = damaged.iter().fold(failure, Failure::detail);
+        return Err(failure.hint("restore the named objects from a backup"));
+    }
     if report.is_clean() { Ok(()) } else { Err(damage(&report)) }
 }
 

@@ -119,6 +119,7 @@ fn control(random: &mut Random) -> Control {
                 hash_max: u64::MAX,
                 time_min: -1,
                 time_max: i64::MAX,
+                block_sums: vec![1, 2].into(),
             }],
         }),
         4 => Control::Partition(PartitionState::Idle { source, partition: "p/0".into() }),
