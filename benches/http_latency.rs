@@ -7,9 +7,12 @@
 //! Requests leave by the clock, whether or not earlier ones have been answered, and are timed from when they should have left:
 //! a server that stalls is charged for the requests that it kept waiting.
 //!
-//! Run it against a server that is up: `DESIRELINE_BENCH_URL=http://127.0.0.1:8000 cargo bench --bench http_latency`. Further
-//! variables: `DESIRELINE_BENCH_RATE` (events per second), `DESIRELINE_BENCH_BATCH` (events per request),
-//! `DESIRELINE_BENCH_SECONDS`, `DESIRELINE_TOKEN`. Without an address it says so and does nothing.
+//! `cargo bench --bench http_latency` starts the real binary on a data folder of its own; `DESIRELINE_BENCH_URL` names a server
+//! that is up already. Further variables: `DESIRELINE_BENCH_RATE` (events per second), `DESIRELINE_BENCH_BATCH` (events per
+//! request), `DESIRELINE_BENCH_SECONDS`, `DESIRELINE_TOKEN`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use anyhow::{Context, Result, ensure};
 use desireline::generate::{Format, Generated, GeneratedEvent, Shop, ShopSettings};
@@ -77,11 +80,15 @@ impl Server {
 }
 
 fn main() -> Result<()> {
-    let Ok(base) = std::env::var("DESIRELINE_BENCH_URL") else {
-        println!("http_latency: DESIRELINE_BENCH_URL is not set, nothing is measured");
-        return Ok(());
-    };
-    tokio::runtime::Runtime::new()?.block_on(measure(base.trim_end_matches('/').to_owned()))
+    if let Ok(base) = std::env::var("DESIRELINE_BENCH_URL") {
+        return tokio::runtime::Runtime::new()?.block_on(measure(base.trim_end_matches('/').to_owned()));
+    }
+    let server = support::server::Server::new().start();
+    let cpu = server.cpu_seconds();
+    tokio::runtime::Runtime::new()?.block_on(measure(server.base()))?;
+    let (cpu, resident) = (server.cpu_seconds() - cpu, server.resident_bytes() >> 20);
+    println!("the server took {cpu:.1} s of processor time and holds {resident} MiB");
+    Ok(())
 }
 
 async fn measure(base: String) -> Result<()> {

@@ -55,14 +55,14 @@ pub(super) fn run(workers: usize, shared: Shared, started: Sender<Result<(), Str
 }
 
 /// How much an idle worker merges an arrangement, given (level, batches, updates) of each of its levels: merges that have begun
-/// go on, and new ones begin only when a fifth of all updates lies outside the largest batch. Merging every small batch into the
+/// go on, and new ones begin only when half of all updates lie outside the largest batch. Merging every small batch into the
 /// largest at once would make an update cost as much as the whole arrangement.
 fn idle_effort(levels: &[(usize, usize, usize)]) -> Option<usize> {
     const UPDATES: usize = 10_000;
     let merging = levels.iter().any(|(_, batches, _)| *batches > 1);
     let all: usize = levels.iter().map(|(_, _, updates)| updates).sum();
     let largest = levels.iter().map(|(_, _, updates)| *updates).max().unwrap_or(0);
-    (merging || (all - largest) * 5 > all).then_some(UPDATES)
+    (merging || (all - largest) * 2 > all).then_some(UPDATES)
 }
 
 /// The next command; while there is none the worker merges its arrangements a little, then sleeps.
