@@ -19,7 +19,7 @@ use crate::{CLICKS, PUSH, SEALED};
 
 const PACE: Duration = Duration::from_millis(15);
 const SEALED_SPAN_MS: i64 = 19 * HOUR_MS;
-const SEALED_STEP_MS: i64 = 300_000;
+const SEALED_STEP_MS: i64 = 10 * MINUTE_MS;
 /// Steps between the first event of a user that will be erased and its erasure.
 const ERASED_AFTER: u64 = 60;
 
@@ -80,6 +80,10 @@ pub fn feed(context: &Context<'_>) -> Sent {
     };
     while !context.stop.stopped_within(PACE) {
         feed.step();
+    }
+    // However short the test was, there is something to be sealed.
+    while feed.sealed_at < begin + 6 * HOUR_MS {
+        feed.seal();
     }
     while let Some((_, user)) = feed.doomed.pop_front() {
         feed.erase(user);
@@ -161,7 +165,8 @@ impl Feed<'_> {
 
     /// A step forward in event time, with rows up to half an hour behind it.
     fn seal(&mut self) {
-        let slot = self.sealed_begin + (SEALED_SPAN_MS as f64 * (self.context.progress() + 0.02).min(1.0)) as i64;
+        // From the beginning on there is something to be sealed.
+        let slot = self.sealed_begin + (SEALED_SPAN_MS as f64 * (self.context.progress() + 0.2).min(1.0)) as i64;
         self.sealed_at = (self.sealed_at + SEALED_STEP_MS).min(slot).max(self.sealed_at);
         let late = self.sent.sealed.len() > 0 && self.random.chance(0.1);
         let mut rows = Vec::new();

@@ -160,6 +160,10 @@ fn killed_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
 
     println!("{} of {} loads were interrupted and taken up again", resumed(&server), from_files.loads);
     eventually("every message to be taken", DEADLINE, || taken(&server, &kafka, &topics));
+    eventually("sessions to be sealed", DEADLINE, || {
+        let status = server.http.get_json("/api/status");
+        if source_status(&status, SEALED)["sealed_sessions"].as_u64() > Some(0) { Ok(()) } else { Err(status) }
+    });
     let expected = Expected::new(&from_kafka, from_http, &from_files, &Observed::of(&server.http, PUSH));
     expected.compare(&server, "after the last kill");
     erased_bytes_vanish(&server, &expected.erased);
