@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use desireline::generate::random::Random;
 
 use crate::support::command::{Ended, desireline};
-use crate::support::model::{Model, Observed, Rule};
+use crate::support::model::{MINUTE_MS, Model, Observed, Rule, source_status};
 use crate::support::server::Server;
+use crate::support::wait::{DEADLINE, eventually};
 use crate::{clicks, ingest};
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -51,9 +52,7 @@ fn a_flipped_torn_or_missing_object_is_named_and_nothing_is_skipped() {
     }
     rows.into_iter().for_each(|(id, click)| assert!(model.add(id, click)));
     let (log, part) = (server.data().join("log/0"), server.data().join("log/0/part"));
-    crate::support::wait::eventually("a compaction", crate::support::wait::DEADLINE, || {
-        if files(&part, "part").is_empty() { Err("none yet") } else { Ok(()) }
-    });
+    eventually("a compaction", DEADLINE, || if files(&part, "part").is_empty() { Err("none yet") } else { Ok(()) });
     // Some segments after the last part.
     for batch in clicks("after", 12).chunks(3) {
         ingest(&server.http, 1, batch).expect_status(200);
@@ -118,4 +117,56 @@ fn a_flipped_torn_or_missing_object_is_named_and_nothing_is_skipped() {
     server.start_again();
     Observed::of(&server.http, 1).must_equal(&model, "with everything back in place");
     assert!(files(&log, "seg#1").is_empty());
+}
+
+#[test]
+fn a_flipped_byte_of_a_cold_part_is_named_and_never_answered_as_data() {
+    let config = "[sealing]\nevery = \"200ms\"\n[logging]\nlevel = \"warn\"\n\
+        [[source]]\nname = \"cold\"\nsource_id = 1\nhorizon = \"10m\"\nlateness = \"5m\"\n";
+    let mut server = Server::new().config(config).start();
+    let mut model = Model::new(Rule::FromFirst);
+    // An hour and a half of events; those of one user are a few minutes apart.
+    for (number, rows) in clicks("cold", 90).chunks(5).enumerate() {
+        let mut rows = rows.to_vec();
+        rows.iter_mut().for_each(|(_, click)| click.time_ms += number as i64 * 5 * MINUTE_MS);
+        ingest(&server.http, 1, &rows).expect_status(200);
+        rows.into_iter().for_each(|(id, click)| assert!(model.add(id, click)));
+    }
+    eventually("sessions to be sealed", DEADLINE, || {
+        let status = server.http.get_json("/api/status");
+        if source_status(&status, 1)["sealed_sessions"].as_u64() > Some(5) { Ok(()) } else { Err(status) }
+    });
+    let right = server.http.get("/api/sessions?source_id=1&limit=1000").expect_status(200).json()["sessions"].clone();
+    Observed::of(&server.http, 1).must_equal(&model, "before");
+    assert!(server.stop().success());
+    verify(&server).expect_code(0);
+
+    let parts = files(&server.data().join("cold/sessions/1"), "parquet");
+    let seed = chrono::Utc::now().timestamp_millis() as u64;
+    println!("seed {seed}");
+    let mut random = Random::new(seed, 1);
+    for number in 0..16 {
+        let victim = random.pick(&parts);
+        let good = fs::read(victim).expect("the part can be read");
+        let mut bad = good.clone();
+        let at = random.below(good.len() as u64) as usize;
+        bad[at] ^= 1 << random.below(8);
+        fs::write(victim, &bad).expect("the part can be written");
+        let ended = verify(&server);
+        let what = format!("{} flipped at byte {at} of {}", name(victim), good.len());
+        assert_eq!(ended.code, Some(4), "{what}: {}{}", ended.stdout, ended.stderr);
+        assert!(ended.stderr.contains(&name(victim)), "{what}: {}", ended.stderr);
+        if number < 4 {
+            server.start_again();
+            let reply = server.http.get("/api/sessions?source_id=1&limit=1000");
+            match reply.status {
+                200 => assert_eq!(reply.json()["sessions"], right, "{what}"),
+                _ => assert!(reply.status == 503 && reply.text().contains(&name(victim)), "{what}: {} {}", reply.status, reply.text()),
+            }
+            assert!(server.stop().success());
+        }
+        fs::write(victim, &good).expect("the part can be written");
+    }
+    server.start_again();
+    Observed::of(&server.http, 1).must_equal(&model, "with everything back in place");
 }

@@ -29,7 +29,9 @@ pub async fn run(args: &VerifyArgs) -> Result<(), Failure> {
         .await?;
     bar.finish_and_clear();
     out(&summary(&report));
-    let (parts, damaged) = cold::verify_all(&super::store(&args.config)?).await.map_err(|error| Failure::new(Exit::Failed, "the cold parts cannot be read").detail(error))?;
+    let (parts, damaged) = cold::verify_all(&super::store(&args.config)?)
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, "the cold parts cannot be read").detail(error))?;
     out(&format!("{parts} cold parts, {} damaged\n", damaged.len()));
     if !damaged.is_empty() {
         let failure = Failure::new(Exit::Found, format!("{} cold parts are not what was written", damaged.len()));
