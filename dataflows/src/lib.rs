@@ -4,7 +4,7 @@
 //! timely or differential dataflow. Every view is a pure function of the batches given to [`engine::Engine::submit`].
 //!
 //! Start with [`engine`] for how batches and peeks travel, then read one view: [`views::sessions`], [`views::journeys`],
-//! [`views::clusters`], [`views::minutes`]. Each has a slow twin in [`reference`], and the tests compare the two.
+//! [`views::clusters`], [`views::minutes`]. Each has a slow twin in [`mod@reference`], and the tests compare the two.
 
 pub mod changes;
 pub mod engine;

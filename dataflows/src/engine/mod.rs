@@ -8,7 +8,7 @@
 //! Promises:
 //! * `as_of` moves on only when all workers have closed a time; it never runs backwards.
 //! * Bounded: [`EngineConfig::queue_batches`] batches wait; `submit` blocks when there are as many, and the log in front of it waits.
-//!   Asking never blocks, and a question waits only for the batch under way (see [`queue`]).
+//!   Asking never blocks, and a question waits only for the batch under way (see `queue.rs`).
 //! * No I/O, no clock, no randomness: the same batches give the same answers.
 //!
 //! Known limitations: one process (workers read batches from shared memory; the operators already exchange by key). A large peek
