@@ -30,7 +30,14 @@ fn setting(name: &str, default: usize) -> usize {
 fn bodies(events: usize, batch: usize) -> Vec<Vec<u8>> {
     let now = now_micros();
     let start = now - 3_600_000_000;
-    let shop = Shop::open(ShopSettings { rate: events as f64 / 3_000.0, rhythm: false, ..ShopSettings::new(now as u64, 10_000, start) });
+    let settings = ShopSettings {
+        rate: events as f64 / 3_000.0,
+        rhythm: false,
+        late: 0.0,
+        duplicates: 0.0,
+        ..ShopSettings::new(now as u64, 10_000, start)
+    };
+    let shop = Shop::open(settings);
     let mut shop = shop.take(events).peekable();
     let mut bodies = Vec::new();
     while shop.peek().is_some() {
