@@ -41,6 +41,19 @@ pub struct CountFacts {
     pub deleted: u64,
 }
 
+impl CountFacts {
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.applied += other.applied;
+        self.duplicate += other.duplicate;
+        self.conflict += other.conflict;
+        self.late += other.late;
+        self.quarantined += other.quarantined;
+        self.rejected += other.rejected;
+        self.deleted += other.deleted;
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct ReferenceUser {
     open: Vec<Event>,

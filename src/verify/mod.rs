@@ -17,7 +17,7 @@ pub use observed::Local;
 pub use remote::Remote;
 
 use desireline_connectors::log::{LogError, LogReader};
-use desireline_dataflows::reference::{CountFacts, Reference, SessionFact};
+use desireline_dataflows::reference::{Reference, SessionFact};
 use desireline_dataflows::views::journeys::Journey;
 use desireline_dataflows::views::minutes::{KEPT, minute_of};
 use desireline_records::time::format_rfc3339;
@@ -83,30 +83,8 @@ pub struct Lines {
     pub counts: BTreeMap<SourceId, Counters>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub received: u64,
-    pub applied: u64,
-    pub duplicate: u64,
-    pub conflict: u64,
-    pub late: u64,
-    pub quarantined: u64,
-    pub rejected: u64,
-    pub deleted: u64,
-}
-
-impl Counters {
-    fn add(&mut self, other: &CountFacts) {
-        self.received += other.received;
-        self.applied += other.applied;
-        self.duplicate += other.duplicate;
-        self.conflict += other.conflict;
-        self.late += other.late;
-        self.quarantined += other.quarantined;
-        self.rejected += other.rejected;
-        self.deleted += other.deleted;
-    }
-}
+/// The conservation law's counts of one source.
+pub use desireline_dataflows::reference::CountFacts as Counters;
 
 /// Users whose key hash falls into slice `index` of `of`.
 #[derive(Clone, Copy, Debug)]
@@ -228,9 +206,7 @@ fn lines(reference: &Reference) -> Lines {
             lines.minutes.insert((source, minute, page, event_type), (count, desireline_records::fixed::sum_to_f64(revenue)));
         }
     }
-    for (source, counts) in reference.counts() {
-        lines.counts.entry(source).or_default().add(&counts);
-    }
+    lines.counts = reference.counts();
     lines
 }
 
@@ -280,18 +256,7 @@ pub async fn verify(
             cell.1 += revenue;
         }
         for (source, part) in expected.lines.counts {
-            let sum = counts.entry(source).or_default();
-            let part = CountFacts {
-                received: part.received,
-                applied: part.applied,
-                duplicate: part.duplicate,
-                conflict: part.conflict,
-                late: part.late,
-                quarantined: part.quarantined,
-                rejected: part.rejected,
-                deleted: part.deleted,
-            };
-            sum.add(&part);
+            counts.entry(source).or_default().add(&part);
         }
         progress(index + 1);
     }
