@@ -3,10 +3,10 @@
 //! For each source with a horizon, every `sealing.every`: choose a boundary (the watermark less the horizon, never ahead of what
 //! is late already), wait until the views have every batch committed so far, write every session that ended before it to cold
 //! parts, and only then append the `Seal` record that lets the views forget them. Between the export and the record nothing can
-//! change those sessions: admissible rows lie behind the boundary, and deletions, erasures and changes of settings wait.
+//! change those sessions: no admissible row lies before the boundary, and deletions, erasures and changes of settings wait.
 //!
-//! A crash after the parts and before the record leaves parts that nothing names; their names come from their content, so the
-//! next attempt writes the same objects again.
+//! A crash after the parts and before the record leaves parts that nothing names. They are harmless, since only named parts are
+//! read, and are deleted at the next start; the next attempt writes parts of its own.
 //!
 //! Cold parts of a source are merged when there are more than `sealing.parts_max`. Parts that were replaced are deleted only
 //! [`GRACE`] later, because a query may still be reading them.
