@@ -6,6 +6,7 @@ pub mod dashboard;
 pub mod generate;
 pub mod http;
 pub mod metrics;
+pub mod projections;
 pub mod runs;
 pub mod service;
 pub mod trigger;

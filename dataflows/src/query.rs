@@ -4,6 +4,7 @@
 //! asker puts the parts together. Peeks are bounded: listings stop after a number of rows or of users looked at and say where
 //! to go on.
 
+use crate::changes::ContextRow;
 use crate::state::StateRow;
 use crate::views::journeys::Journey;
 use crate::views::minutes::MinuteUpdate;
@@ -32,6 +33,8 @@ pub enum Query {
     FindEvent { source: SourceId, id: EventId },
     /// The open events of one user: (id, time).
     OpenEvents { source: SourceId, user: EcoString },
+    /// What a user did lately, in a source that keeps contexts.
+    Context { source: SourceId, user: EcoString },
     /// All state as rows, for import into another engine.
     Export,
 }
@@ -110,6 +113,7 @@ pub enum Answer {
     Sealable(Vec<SealableSession>),
     FindEvent(bool),
     OpenEvents(Vec<(EventId, Micros)>),
+    Context(Option<ContextRow>),
     Export(Vec<StateRow>),
 }
 
@@ -121,6 +125,10 @@ pub struct WorkerStats {
     pub expensive_recuts: u64,
     pub users_moved: u64,
     pub stale_models: u64,
+    /// Users with a context.
+    pub contexts: usize,
+    /// Items, products and users of the catalog; on the first worker.
+    pub catalog: (usize, usize, usize),
 }
 
 /// Adds up the states of one source over workers; the shared parts are the same everywhere.

@@ -161,7 +161,12 @@ impl Reference {
                 }
             }
             Control::Seal(seal) => self.seal(seal.source, seal.boundary),
-            Control::ReplaceCold { .. } | Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } => {}
+            Control::Catalog(_)
+            | Control::Projection { .. }
+            | Control::ReplaceCold { .. }
+            | Control::Partition(_)
+            | Control::SkipRow { .. }
+            | Control::Run { .. } => {}
         }
     }
 

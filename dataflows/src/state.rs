@@ -7,12 +7,14 @@
 //! Format: [`StateRow::body`] is postcard of one of the types below, by `operator` and `version`. An unknown pair is refused.
 
 use crate::engine::ControlIn;
+use crate::views::catalog::Catalog;
 use crate::views::clusters::ClustersState;
+use crate::views::context::{ContextState, StepsRow};
 use crate::views::minutes::{MinuteUpdate, MinutesState};
 use crate::views::sessions::source::Counts;
 use crate::views::sessions::state::BUCKETS;
 use crate::views::sessions::{EventRow, SessionsState, UserRow};
-use desireline_records::{ClusterModel, ColdPart, LogicalTime, Micros, SourceSettings};
+use desireline_records::{CatalogEntry, ClusterModel, ColdPart, LogicalTime, Micros, SourceSettings};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -27,10 +29,14 @@ pub enum Operator {
     Minutes,
     /// One row per (source, number of clusters).
     Clusters,
+    /// One row per user with a context.
+    Contexts,
+    /// One row per entry.
+    Catalog,
 }
 
 /// The version of each operator's rows.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StateRow {
@@ -64,7 +70,13 @@ fn row(operator: Operator, key_hash: u64, body: &impl Serialize) -> StateRow {
 }
 
 /// One worker's state. Counts of sources are exported per worker and add up on import.
-pub fn export(sessions: &SessionsState, minutes: &MinutesState, clusters: &ClustersState) -> Vec<StateRow> {
+pub fn export(
+    sessions: &SessionsState,
+    minutes: &MinutesState,
+    clusters: &ClustersState,
+    contexts: &ContextState,
+    catalog: &Catalog,
+) -> Vec<StateRow> {
     let mut rows = Vec::new();
     for (source, state) in &sessions.sources {
         let body = SourceRow {
@@ -107,7 +119,13 @@ pub fn export(sessions: &SessionsState, minutes: &MinutesState, clusters: &Clust
     rows.extend(minutes.since(None, Micros::MIN).map(|cell| row(Operator::Minutes, 0, &cell)));
     if sessions.worker == 0 {
         rows.extend(clusters.models().map(|model| row(Operator::Clusters, u64::from(model.source), model.as_ref())));
+        rows.extend(catalog.entries().map(|entry| row(Operator::Catalog, 0, &entry)));
     }
+    rows.extend(contexts.steps().map(|(key, steps)| {
+        let user = &sessions.users[key.slot as usize];
+        let body = StepsRow { source: key.source, user: user.name.clone(), steps: steps.clone() };
+        row(Operator::Contexts, user.hash, &body)
+    }));
     rows
 }
 
@@ -118,6 +136,8 @@ pub(crate) struct Import {
     pub users: Vec<UserRow>,
     pub minutes: Vec<MinuteUpdate>,
     pub models: Vec<ClusterModel>,
+    contexts: Vec<StepsRow>,
+    catalog: Vec<CatalogEntry>,
 }
 
 impl Import {
@@ -133,6 +153,8 @@ impl Import {
                 Operator::Sources => import.sources.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Sessions => import.users.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Minutes => import.minutes.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
+                Operator::Contexts => import.contexts.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
+                Operator::Catalog => import.catalog.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Clusters => import.models.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
             }
         }
@@ -161,6 +183,9 @@ impl Import {
     pub fn inputs(&self, owns: impl Fn(u64) -> bool, first: bool) -> Vec<ControlIn> {
         let mine = |user: &&UserRow| owns(desireline_records::user_hash(user.source, &user.user));
         let mut inputs = vec![ControlIn::ImportUsers(self.users.iter().filter(mine).cloned().collect())];
+        let mine = |row: &&StepsRow| owns(desireline_records::user_hash(row.source, &row.user));
+        inputs.push(ControlIn::ImportContexts(self.contexts.iter().filter(mine).cloned().collect()));
+        inputs.push(ControlIn::ImportCatalog(self.catalog.clone()));
         if first {
             inputs.push(ControlIn::ImportMinutes(self.minutes.clone()));
         }

@@ -1,5 +1,6 @@
 //! Commands and results that change answers without being rows of data.
 
+use crate::catalog::CatalogEntry;
 use crate::{EventId, LogicalTime, Micros, PartitionKey, SourceId, SourceSettings};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,13 @@ pub enum Control {
         run_id: EcoString,
         body: serde_json::Value,
     },
+    /// An item, a product or a user of the shop; a later entry of the same key replaces it.
+    Catalog(CatalogEntry),
+    /// An operator pauses or resumes a projection; it stays so over restarts.
+    Projection {
+        name: EcoString,
+        paused: bool,
+    },
 }
 
 /// A user vanishes from every view at once.
@@ -47,25 +55,8 @@ pub struct EraseUser {
     /// The user's sealed events as counted per minute, re-read from history: views hold open events only and need these to
     /// retract the rest. Emptied once the rows themselves are gone from the log.
     pub sealed_minutes: Vec<MinuteCount>,
-    /// The user's sealed sessions, for the followers of the sessions view. Emptied likewise.
-    #[serde(default)]
-    pub sealed_sessions: Vec<SealedSession>,
     /// What the rows that are gone had been counted as.
     pub purged: Option<Purged>,
-}
-
-/// A sealed session, as its cold row has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedSession {
-    pub first_event: EventId,
-    pub start: Micros,
-    pub end: Micros,
-    pub events: u32,
-    pub views: u32,
-    pub carts: u32,
-    pub transactions: u32,
-    /// Ten-thousandths.
-    pub value: i128,
 }
 
 /// The contribution of some events to one cell of the minutes view.
@@ -197,6 +188,8 @@ impl Control {
             Self::Partition(_) => "partition",
             Self::SkipRow { .. } => "skip_row",
             Self::Run { .. } => "run",
+            Self::Catalog(_) => "catalog",
+            Self::Projection { .. } => "projection",
         }
     }
 }

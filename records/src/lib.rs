@@ -10,6 +10,7 @@
 //! ([`LogicalTime`]); money and other values are integers of one ten-thousandth ([`Fixed4`]).
 
 pub mod batch;
+pub mod catalog;
 pub mod control;
 pub mod dead_letter;
 pub mod event;
@@ -24,13 +25,14 @@ pub mod validate;
 pub mod words;
 
 pub use batch::{Batch, PartitionKey, Position, Progress};
-pub use control::{ClusterModel, ColdPart, Control, EraseUser, MinuteCount, PartitionState, Purged, Seal, SealedSession};
+pub use catalog::{CatalogEntry, Item, Person, Product};
+pub use control::{ClusterModel, ColdPart, Control, EraseUser, MinuteCount, PartitionState, Purged, Seal};
 pub use dead_letter::{DeadLetter, DeadLetterKind};
 pub use event::{Event, EventExtra, Movement};
 pub use fixed::Fixed4;
 pub use ids::{EventId, user_hash};
 pub use raw::RawEvent;
-pub use settings::{Horizon, SessionRule, SourceSettings, UserIdType};
+pub use settings::{ContextSettings, Horizon, SessionRule, SourceSettings, UserIdType};
 pub use time::{LogicalTime, Micros};
 pub use token::Token;
 

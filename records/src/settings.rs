@@ -5,7 +5,7 @@ use crate::{Micros, SourceId};
 use serde::{Deserialize, Serialize};
 
 /// When a new session begins. Both comparisons are strict: exactly the limit still belongs to the session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionRule {
     /// An event more than the limit after the session's first event opens a new session.
@@ -16,7 +16,7 @@ pub enum SessionRule {
 }
 
 /// How user ids are printed. Inside they are always text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserIdType {
     /// Ids that are canonical decimal integers are printed as JSON numbers.
@@ -26,7 +26,7 @@ pub enum UserIdType {
 }
 
 /// How long ended sessions stay open to correction, measured from the source's watermark.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Horizon {
     /// Nothing is ever sealed and no row is ever late. Memory grows with the history.
@@ -36,7 +36,24 @@ pub enum Horizon {
     After(Micros),
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The short-term context of a source's users: what they looked at lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContextSettings {
+    /// A context ends when its user has done nothing for so long; the next event begins a new one.
+    pub ttl: Micros,
+    /// Items that are kept, the newest ones.
+    pub items: u32,
+    /// Every event renews the categories; otherwise only one of a known category does.
+    pub renew_all: bool,
+}
+
+impl Default for ContextSettings {
+    fn default() -> Self {
+        Self { ttl: 15 * MINUTE, items: 20, renew_all: true }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SourceSettings {
     pub source: SourceId,
     pub session_rule: SessionRule,
@@ -50,6 +67,9 @@ pub struct SourceSettings {
     pub horizon: Horizon,
     /// With a horizon: a row further behind the watermark than this is late. Never more than the horizon.
     pub lateness: Micros,
+    /// Keeps the context of each user.
+    #[serde(default)]
+    pub context: Option<ContextSettings>,
 }
 
 impl SourceSettings {
@@ -63,6 +83,7 @@ impl SourceSettings {
             transaction_value: false,
             horizon: Horizon::Off,
             lateness: 24 * HOUR,
+            context: None,
         }
     }
 }

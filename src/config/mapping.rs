@@ -25,6 +25,7 @@ pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
         transaction_value: defaults.transaction_value,
         horizon: defaults.horizon,
         lateness: micros(defaults.lateness),
+        context: None,
     }
 }
 
@@ -44,6 +45,7 @@ pub fn source_settings(config: &Config, source: &Source) -> SourceSettings {
         transaction_value: source.transaction_value.unwrap_or(defaults.transaction_value),
         horizon: source.horizon.unwrap_or(defaults.horizon),
         lateness: source.lateness.map_or(defaults.lateness, micros),
+        context: None,
     }
 }
 

@@ -16,7 +16,7 @@ use desireline_dataflows::reference::Reference;
 use desireline_dataflows::views::minutes::minute_of;
 use desireline_records::time::now_micros;
 use desireline_records::{
-    Batch, Control, DeadLetterKind, EraseUser, Event, LogicalTime, MinuteCount, Movement, Purged, SealedSession, SourceId, Token, user_hash,
+    Batch, Control, DeadLetterKind, EraseUser, Event, LogicalTime, MinuteCount, Movement, Purged, SourceId, Token, user_hash,
 };
 use ecow::EcoString;
 use futures::StreamExt;
@@ -51,7 +51,6 @@ impl Service {
             user,
             requested_at: now_micros(),
             sealed_minutes: facts.sealed_minutes,
-            sealed_sessions: facts.sealed_sessions,
             purged: None,
         };
         let token = inner.commit_control(Control::Erase(erase)).await?;
@@ -71,7 +70,6 @@ struct Facts {
     /// Any row, late or dead ones included.
     mentioned: bool,
     sealed_minutes: Vec<MinuteCount>,
-    sealed_sessions: Vec<SealedSession>,
     counts: Purged,
 }
 
@@ -120,8 +118,6 @@ impl Inner {
             facts.counts.deleted = counts.deleted;
         }
         facts.sealed_minutes = minute_counts(&reference.sealed_events(source, user));
-        let sessions = reference.sessions().remove(&(source, user.clone())).unwrap_or_default();
-        facts.sealed_sessions = sessions.iter().filter(|s| s.sealed).map(sealed_session).collect();
         Ok(facts)
     }
 
@@ -190,19 +186,6 @@ impl Inner {
             error: errors.get(time).cloned(),
         };
         fold.erasures.iter().map(status).collect()
-    }
-}
-
-fn sealed_session(fact: &desireline_dataflows::reference::SessionFact) -> SealedSession {
-    SealedSession {
-        first_event: fact.first_event,
-        start: fact.start,
-        end: fact.end,
-        events: fact.events as u32,
-        views: fact.views as u32,
-        carts: fact.carts as u32,
-        transactions: fact.transactions as u32,
-        value: fact.value,
     }
 }
 

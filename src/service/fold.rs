@@ -5,8 +5,9 @@
 use desireline_records::{
     Batch, ColdPart, Control, EraseUser, Horizon, LogicalTime, Micros, PartitionKey, PartitionState, Position, SourceId, SourceSettings,
 };
+use desireline_dataflows::views::catalog::Catalog;
 use ecow::EcoString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PartitionFold {
@@ -76,6 +77,8 @@ pub struct LogFold {
     pub sources: BTreeMap<SourceId, SourceFold>,
     pub runs: BTreeMap<EcoString, serde_json::Value>,
     pub erasures: Vec<PendingErasure>,
+    pub catalog: Catalog,
+    pub paused_projections: BTreeSet<EcoString>,
     pub last_time: LogicalTime,
     pub last_tick: Option<Micros>,
 }
@@ -124,11 +127,23 @@ impl LogFold {
                 cold.retain(|part| !removed.contains(&part.name));
                 cold.extend(added.iter().cloned());
             }
-            Control::Erase(erase) if !erase.user.is_empty() => self.erasures.push(PendingErasure { erase: erase.clone(), time }),
+            Control::Erase(erase) if !erase.user.is_empty() => {
+                let keeps_context = self.sources.get(&erase.source).is_some_and(|s| s.settings.context.is_some());
+                if let (true, Ok(id)) = (keeps_context, erase.user.parse()) {
+                    self.catalog.remove_person(id);
+                }
+                self.erasures.push(PendingErasure { erase: erase.clone(), time });
+            }
             Control::Run { run_id, body } => {
                 self.runs.insert(run_id.clone(), body.clone());
             }
-            Control::Erase(_) | Control::DeleteEvent { .. } | Control::Model(_) | Control::SkipRow { .. } => {}
+            Control::Erase(_)
+            | Control::DeleteEvent { .. }
+            | Control::Model(_)
+            | Control::SkipRow { .. } => {}
+            Control::Catalog(entry) => drop(self.catalog.put(entry)),
+            Control::Projection { name, paused: true } => drop(self.paused_projections.insert(name.clone())),
+            Control::Projection { name, paused: false } => drop(self.paused_projections.remove(name)),
         }
     }
 

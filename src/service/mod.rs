@@ -17,6 +17,7 @@ mod fold;
 mod maintenance;
 mod queries;
 mod sealing;
+mod shop;
 mod start;
 mod status;
 mod training;
@@ -30,6 +31,8 @@ pub use types::*;
 use commit::{Latencies, Rate, Reply, Request};
 use desireline_connectors::log::{LogError, LogReader};
 use desireline_connectors::store::Store;
+use desireline_dataflows::changes::Views;
+use desireline_dataflows::engine::{Changes, Start};
 use desireline_dataflows::query::{Answer, Query};
 use desireline_dataflows::{Engine, EngineError};
 use desireline_records::validate::Validator;
@@ -219,13 +222,9 @@ impl Service {
         Ok(())
     }
 
-    /// Follows a view's changes; see [`desireline_dataflows::changes`].
-    pub fn follow(
-        &self,
-        view: desireline_dataflows::changes::View,
-        queue: usize,
-    ) -> Result<desireline_dataflows::engine::Changes, ServiceError> {
-        self.inner.engine.subscribe(view, queue).map_err(|error| self.inner.engine_error(&error))
+    /// Follows the changes of views; see [`desireline_dataflows::changes`].
+    pub fn follow(&self, views: Views, start: Start, rows_max: usize) -> Result<Changes, ServiceError> {
+        self.inner.engine.subscribe(views, start, rows_max).map_err(|error| self.inner.engine_error(&error))
     }
 }
 

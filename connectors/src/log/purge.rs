@@ -66,7 +66,6 @@ impl Purge {
         let counted = if time == target.erased_at { target.purged } else { Purged::default() };
         erase.user = EcoString::new();
         erase.sealed_minutes = Vec::new();
-        erase.sealed_sessions = Vec::new();
         erase.purged = Some(counted);
     }
 

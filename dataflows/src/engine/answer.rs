@@ -1,17 +1,19 @@
 //! How one worker answers peeks from its state, between two batches.
 
 use super::worker::Views;
-use crate::changes::{View, ViewRow};
+use crate::changes::{ContextRow, View, ViewRow, Views as ViewSet};
 use crate::query::{Answer, OpenSession, Query, SealableSession, UserAnswer, UserQuery, WorkerStats};
 use crate::state;
 use crate::views::clusters;
+use crate::views::context;
 use crate::views::journeys::{self, UserKey};
 use crate::views::sessions::SessionsState;
-use crate::views::sessions::rows::{path, sealable, session_rows};
+use crate::views::sessions::rows::{event_rows, path, sealable, session_rows};
 use crate::views::sessions::state::{BUCKETS, User, bucket_of};
 use desireline_records::{EventId, Micros, SourceId};
 use ecow::EcoString;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
     match query {
@@ -26,7 +28,14 @@ pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
         }
         Query::FindEvent { source, id } => Answer::FindEvent(find_event(&views.sessions.borrow(), *source, *id)),
         Query::OpenEvents { source, user } => open_events(&views.sessions.borrow(), *source, user),
-        Query::Export => Answer::Export(state::export(&views.sessions.borrow(), &views.minutes.borrow(), &views.clusters.borrow())),
+        Query::Context { source, user } => Answer::Context(self::context(views, *source, user)),
+        Query::Export => Answer::Export(state::export(
+            &views.sessions.borrow(),
+            &views.minutes.borrow(),
+            &views.clusters.borrow(),
+            &views.contexts.borrow(),
+            &views.catalog.borrow(),
+        )),
     }
 }
 
@@ -165,6 +174,8 @@ fn overview(views: &Views) -> Answer {
             expensive_recuts: sessions.expensive_recuts,
             users_moved: clusters.moved,
             stale_models: clusters.stale_models,
+            contexts: views.contexts.borrow().len(),
+            catalog: if sessions.worker == 0 { views.catalog.borrow().counts() } else { (0, 0, 0) },
         },
     }
 }
@@ -230,11 +241,24 @@ fn open_events(sessions: &SessionsState, source: SourceId, user: &EcoString) -> 
     Answer::OpenEvents(events.iter().map(|e| (e.id, e.time)).collect())
 }
 
-/// The rows of a view on this worker, for a new follower.
-pub(super) fn snapshot(views: &mut Views, view: View) -> Vec<ViewRow> {
+fn context(views: &Views, source: SourceId, user: &EcoString) -> Option<ContextRow> {
+    let sessions = views.sessions.borrow();
+    let settings = sessions.sources.get(&source)?.settings.context?;
+    let slot = sessions.find(desireline_records::user_hash(source, user), source, user)?;
+    views.contexts.borrow().row(source, slot, user, &settings, &views.catalog.borrow())
+}
+
+/// The rows of some views on this worker, for a new follower. Contexts that have expired by the time of the log are left out; rows of
+/// events come without what the events say, and only those that are open.
+pub(super) fn snapshot(views: &mut Views, followed: ViewSet) -> Vec<ViewRow> {
+    followed.iter().flat_map(|view| snapshot_of(views, view)).collect()
+}
+
+fn snapshot_of(views: &mut Views, view: View) -> Vec<ViewRow> {
     let sessions = views.sessions.clone();
     let sessions = sessions.borrow();
     match view {
+        View::Events => sessions.users.iter().flat_map(event_rows).collect(),
         View::Sessions => sessions.users.iter().flat_map(|user| session_rows(user, &sessions.kinds, 0)).collect(),
         View::Journeys => {
             let mut rows = Vec::new();
@@ -247,6 +271,9 @@ pub(super) fn snapshot(views: &mut Views, view: View) -> Vec<ViewRow> {
             }
             rows
         }
+        View::Clusters if sessions.worker == 0 => views.clusters.borrow().centroids().collect(),
+        View::Catalog if sessions.worker == 0 => views.catalog.borrow().entries().map(context::row_of).collect(),
+        View::Clusters | View::Catalog => Vec::new(),
         View::Minutes => views
             .minutes
             .borrow()
@@ -260,5 +287,15 @@ pub(super) fn snapshot(views: &mut Views, view: View) -> Vec<ViewRow> {
                 revenue: c.revenue,
             })
             .collect(),
+        View::Context => {
+            let now = i64::try_from(views.closed()).unwrap_or(i64::MAX).saturating_mul(1_000);
+            let (contexts, catalog) = (views.contexts.borrow(), views.catalog.borrow());
+            let row = |(key, _): (UserKey, _)| {
+                let settings = sessions.sources.get(&key.source)?.settings.context?;
+                let row = contexts.row(key.source, key.slot, &sessions.users[key.slot as usize].name, &settings, &catalog)?;
+                (row.expires_at > now).then(|| ViewRow::Context(Arc::new(row)))
+            };
+            contexts.steps().filter_map(row).collect()
+        }
     }
 }

@@ -18,15 +18,16 @@ mod answer;
 mod queue;
 mod worker;
 
-use crate::changes::{Change, View};
+use crate::changes::{Change, Views};
 use crate::query::{Answer, Query};
 use crate::state::{Import, StateError, StateRow};
+use crate::views::context::StepsRow;
 use crate::views::minutes::MinuteUpdate;
 use crate::views::sessions::UserRow;
-use desireline_records::{Batch, ClusterModel, Control, DeadLetterKind, LogicalTime, SourceId};
+use desireline_records::{Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, LogicalTime, SourceId};
 use queue::Queue;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use thiserror::Error;
@@ -68,6 +69,8 @@ pub enum ControlIn {
     ImportUsers(Vec<UserRow>),
     ImportMinutes(Vec<MinuteUpdate>),
     ImportModels(Vec<ClusterModel>),
+    ImportCatalog(Vec<CatalogEntry>),
+    ImportContexts(Vec<StepsRow>),
 }
 
 /// What became of a batch, told once all workers have closed its time.
@@ -101,9 +104,34 @@ pub(crate) struct Peek {
 
 #[derive(Clone)]
 pub(crate) struct Subscription {
-    view: View,
-    to: SyncSender<Vec<Change>>,
-    lost: Arc<std::sync::atomic::AtomicBool>,
+    views: Views,
+    start: Start,
+    to: Sender<Message>,
+    state: Arc<Stream>,
+}
+
+/// What a stream of changes begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The rows of the views now, then their changes.
+    Snapshot,
+    /// The changes after this time. The subscriber knows what was before.
+    After(LogicalTime),
+}
+
+pub(crate) enum Message {
+    Changes(Vec<Change>),
+    Closed(LogicalTime),
+}
+
+/// What both ends of a stream know.
+pub(crate) struct Stream {
+    rows_max: usize,
+    /// Rows sent and not yet taken.
+    waiting: AtomicUsize,
+    /// Workers that have not begun yet.
+    beginning: AtomicUsize,
+    lost: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Clone)]
@@ -129,35 +157,60 @@ impl Command {
     }
 }
 
-/// Changes of one view. See [`crate::changes`].
+/// Changes of some views. See [`crate::changes`].
 pub struct Changes {
-    from: Receiver<Vec<Change>>,
-    lost: Arc<std::sync::atomic::AtomicBool>,
+    from: Receiver<Message>,
+    state: Arc<Stream>,
 }
 
 /// What a follower gets when it asks for changes.
 #[derive(Debug, PartialEq)]
 pub enum Next {
+    /// Some of the changes of one time, from one worker.
     Changes(Vec<Change>),
-    /// The follower was too slow: it must subscribe again and start from the new snapshot.
-    Resync,
+    /// Whatever changed up to this time has been given.
+    Closed(LogicalTime),
+    /// The follower was too slow: what comes after the last closed time it has to find elsewhere.
+    Lost,
     /// The engine has stopped.
     End,
 }
 
 impl Changes {
-    /// Waits for the next changes.
+    /// Waits for what is next.
     pub fn next(&self) -> Next {
         match self.from.recv() {
-            Ok(changes) => Next::Changes(changes),
-            Err(_) if self.lost.load(Ordering::Acquire) => Next::Resync,
-            Err(_) => Next::End,
+            Ok(message) => self.took(message),
+            Err(_) => self.ended(),
         }
     }
 
     /// What is there now, without waiting.
-    pub fn try_next(&self) -> Option<Vec<Change>> {
-        self.from.try_recv().ok()
+    pub fn try_next(&self) -> Option<Next> {
+        match self.from.try_recv() {
+            Ok(message) => Some(self.took(message)),
+            Err(std::sync::mpsc::TryRecvError::Empty) => None,
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => Some(self.ended()),
+        }
+    }
+
+    /// Rows that wait to be taken.
+    pub fn waiting(&self) -> usize {
+        self.state.waiting.load(Ordering::Acquire)
+    }
+
+    fn took(&self, message: Message) -> Next {
+        match message {
+            Message::Changes(changes) => {
+                self.state.waiting.fetch_sub(changes.len(), Ordering::AcqRel);
+                Next::Changes(changes)
+            }
+            Message::Closed(time) => Next::Closed(time),
+        }
+    }
+
+    fn ended(&self) -> Next {
+        if self.state.lost.load(Ordering::Acquire) { Next::Lost } else { Next::End }
     }
 }
 
@@ -228,12 +281,14 @@ impl Engine {
         from.recv().map_err(|_| EngineError::Stopped)
     }
 
-    /// Follows a view: its rows now, then its changes. At most `queue` groups of changes wait per worker.
-    pub fn subscribe(&self, view: View, queue: usize) -> Result<Changes, EngineError> {
-        let (to, from) = sync_channel(queue.max(1) * self.workers);
-        let lost = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        self.queue.ask(Command::Subscribe(Subscription { view, to, lost: lost.clone() }), false)?;
-        Ok(Changes { from, lost })
+    /// Follows views. At most `rows_max` changes wait to be taken (a snapshot comes whole); with more the stream is lost.
+    pub fn subscribe(&self, views: impl Into<Views>, start: Start, rows_max: usize) -> Result<Changes, EngineError> {
+        let (to, from) = channel();
+        let lost = std::sync::atomic::AtomicBool::new(false);
+        let state = Arc::new(Stream { rows_max, waiting: AtomicUsize::new(0), beginning: AtomicUsize::new(self.workers), lost });
+        let subscription = Subscription { views: views.into(), start, to, state: state.clone() };
+        self.queue.ask(Command::Subscribe(subscription), false)?;
+        Ok(Changes { from, state })
     }
 
     /// The time at which a peek would be answered if nothing were waiting.

@@ -1,10 +1,12 @@
 //! One worker: the dataflow of all views, and the loop that feeds it.
 
 use super::queue::Queue;
-use super::{Command, ControlIn, EngineConfig, Peek, Subscription, Work, answer};
-use crate::changes::{Change, ChangeLog, SharedChangeLog, View};
+use super::{Command, ControlIn, EngineConfig, Message, Peek, Start, Subscription, Work, answer};
+use crate::changes::{Change, ChangeLog, SharedChangeLog, ViewRow, Views as ViewSet};
 use crate::state::Import;
+use crate::views::catalog::SharedCatalog;
 use crate::views::clusters::{self, SharedClusters};
+use crate::views::context::{self, SharedContexts};
 use crate::views::journeys::{self, JourneysTrace};
 use crate::views::minutes::{self, SharedMinutes};
 use crate::views::sessions::{self, Row, SessionsState, SharedSessions, SharedVerdicts};
@@ -83,6 +85,8 @@ pub(super) struct Views {
     pub sessions: SharedSessions,
     pub minutes: SharedMinutes,
     pub clusters: SharedClusters,
+    pub contexts: SharedContexts,
+    pub catalog: SharedCatalog,
     pub journeys: JourneysTrace,
     changes: SharedChangeLog,
     verdicts: SharedVerdicts,
@@ -102,22 +106,44 @@ impl Views {
         let sessions: SharedSessions = Rc::new(RefCell::new(SessionsState::new(index, peers, shared.config.max_open_events)));
         let minutes = SharedMinutes::default();
         let clusters = SharedClusters::default();
+        let (contexts, catalog) = (SharedContexts::default(), SharedCatalog::default());
         let changes: SharedChangeLog = Rc::new(RefCell::new(ChangeLog::default()));
         let verdicts = SharedVerdicts::default();
         let probe = probe::Handle::new();
         let (rows, controls, journeys) = worker.dataflow::<LogicalTime, _, _>(|scope| {
             let (rows_in, rows) = scope.new_input::<Vec<Row>>();
             let (controls_in, controls) = scope.new_input::<Vec<ControlIn>>();
-            let (journey_changes, minute_changes) =
-                sessions::build(scope, rows, controls.clone(), sessions.clone(), changes.clone(), verdicts.clone());
-            let arranged = journeys::arrange(journey_changes);
+            let outputs = sessions::build(scope, rows, controls.clone(), sessions.clone(), changes.clone(), verdicts.clone());
+            let arranged = journeys::arrange(outputs.journeys);
             let trace = arranged.trace.clone();
             clusters::build(arranged, controls.clone(), clusters.clone(), sessions.clone(), changes.clone()).probe_with(&probe);
-            minutes::build(minute_changes, controls, minutes.clone(), changes.clone()).probe_with(&probe);
+            minutes::build(outputs.minutes, controls.clone(), minutes.clone(), changes.clone()).probe_with(&probe);
+            context::build(outputs.contexts, controls, contexts.clone(), catalog.clone(), sessions.clone(), changes.clone()).probe_with(&probe);
             (rows_in, controls_in, trace)
         });
         let (subscriptions, closed) = (Vec::new(), 0);
-        Self { sessions, minutes, clusters, journeys, changes, verdicts, rows, controls, probe, subscriptions, shared, closed, index }
+        Self {
+            sessions,
+            minutes,
+            clusters,
+            contexts,
+            catalog,
+            journeys,
+            changes,
+            verdicts,
+            rows,
+            controls,
+            probe,
+            subscriptions,
+            shared,
+            closed,
+            index,
+        }
+    }
+
+    /// The time at which everything stands.
+    pub fn closed(&self) -> LogicalTime {
+        self.closed
     }
 
     fn obey(&mut self, worker: &mut Worker, command: Command) {
@@ -138,6 +164,7 @@ impl Views {
     /// Feeds this worker's share of a batch: the rows of the users it keeps, and every control.
     fn feed(&mut self, work: &Work) {
         let batch = &work.batch;
+        self.follow(batch.time);
         self.rows.advance_to(batch.time);
         self.controls.advance_to(batch.time);
         let peers = self.sessions.borrow().peers as u64;
@@ -150,7 +177,7 @@ impl Views {
             let letters = batch.dead_letters.iter().map(|letter| (letter.source, letter.kind)).collect();
             self.controls.send(ControlIn::DeadLetters(letters));
         }
-        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. });
+        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } | Control::Projection { .. });
         batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));
     }
 
@@ -175,7 +202,7 @@ impl Views {
         let frontier = Antichain::from_elem(time + 1);
         self.journeys.set_logical_compaction(frontier.borrow());
         self.journeys.set_physical_compaction(frontier.borrow());
-        self.publish();
+        self.publish(work);
         let mut verdicts = std::mem::take(&mut *self.verdicts.borrow_mut());
         let mut applied = work.gather.lock().expect("no worker panics while it gathers");
         applied.duplicates.append(&mut verdicts.duplicates);
@@ -184,6 +211,8 @@ impl Views {
             let mut applied = std::mem::take(&mut *applied);
             applied.duplicates.sort_unstable();
             applied.late.sort_unstable();
+            // Every worker has published the time before it counted itself off.
+            self.subscriptions.retain(|subscription| !subscription.start.sees(time) || mark(subscription, time));
             self.shared.as_of.fetch_max(time, Ordering::AcqRel);
             self.shared.queue.closed();
             if let Some(done) = work.done.lock().expect("no worker panics while it gathers").take() {
@@ -204,42 +233,83 @@ impl Views {
     }
 
     fn subscribe(&mut self, subscription: Subscription) {
-        self.changes.borrow_mut().follow(subscription.view, true);
-        let rows = answer::snapshot(self, subscription.view);
-        let time = self.closed;
-        let snapshot: Vec<Change> = rows.into_iter().map(|row| Change { time, row, diff: 1 }).collect();
-        deliver(&subscription, snapshot);
+        if subscription.start == Start::Snapshot {
+            let time = self.closed;
+            let mut rows = answer::snapshot(self, subscription.views);
+            if self.index == 0 {
+                let sessions = self.sessions.borrow();
+                rows.extend(sessions.sources.values().map(|source| ViewRow::Source(Arc::new(source.settings.clone()))));
+            }
+            let snapshot: Vec<Change> = rows.into_iter().map(|row| Change { time, row, diff: 1 }).collect();
+            // A snapshot comes whole, however large.
+            subscription.state.waiting.fetch_add(snapshot.len(), Ordering::AcqRel);
+            drop(subscription.to.send(Message::Changes(snapshot)));
+        }
+        if subscription.state.beginning.fetch_sub(1, Ordering::AcqRel) == 1 && subscription.start == Start::Snapshot {
+            drop(subscription.to.send(Message::Closed(self.closed)));
+        }
         self.subscriptions.push(subscription);
     }
 
+    /// What the operators have to note down at the time that begins.
+    fn follow(&mut self, time: LogicalTime) {
+        self.subscriptions.retain(|subscription| !subscription.state.lost.load(Ordering::Acquire));
+        let seeing = self.subscriptions.iter().filter(|subscription| subscription.start.sees(time));
+        let views = seeing.map(|subscription| subscription.views).fold(ViewSet::default(), ViewSet::and);
+        self.changes.borrow_mut().follow(views);
+    }
+
     /// Sends the changes of the time just closed to their followers; drops followers that are gone or too slow.
-    fn publish(&mut self) {
-        if self.subscriptions.is_empty() {
+    fn publish(&mut self, work: &Work) {
+        let changes = self.changes.borrow_mut().take(|row| work.batch.events.get(row as usize).cloned());
+        if changes.is_empty() {
             return;
         }
-        let changes = self.changes.borrow_mut().take();
+        let time = work.batch.time;
         self.subscriptions.retain(|subscription| {
-            let of_view = changes.iter().filter(|(view, _)| *view == subscription.view);
-            let of_view: Vec<Change> = of_view.map(|(_, change)| change.clone()).collect();
-            of_view.is_empty() || deliver(subscription, of_view)
+            if !subscription.start.sees(time) {
+                return true;
+            }
+            let mine = |change: &&Change| change.row.key().view().is_none_or(|view| subscription.views.has(view));
+            let of_views: Vec<Change> = changes.iter().filter(mine).cloned().collect();
+            of_views.is_empty() || deliver(subscription, of_views)
         });
-        let mut changes = self.changes.borrow_mut();
-        for view in [View::Sessions, View::Journeys, View::Minutes] {
-            changes.follow(view, self.subscriptions.iter().any(|s| s.view == view));
+    }
+}
+
+impl Start {
+    fn sees(self, time: LogicalTime) -> bool {
+        match self {
+            Self::Snapshot => true,
+            Self::After(known) => time > known,
         }
     }
 }
 
 /// Whether the follower is still there and keeps up on every worker.
 fn deliver(subscription: &Subscription, changes: Vec<Change>) -> bool {
-    if subscription.lost.load(Ordering::Acquire) {
+    let state = &subscription.state;
+    if state.lost.load(Ordering::Acquire) {
         return false;
     }
-    match subscription.to.try_send(changes) {
-        Ok(()) => true,
-        Err(_) => {
-            subscription.lost.store(true, Ordering::Release);
-            false
-        }
+    let rows = changes.len();
+    let waiting = state.waiting.fetch_add(rows, Ordering::AcqRel);
+    // An empty queue takes any group: one batch may be larger than the bound.
+    if waiting > 0 && waiting + rows > state.rows_max {
+        state.lost.store(true, Ordering::Release);
+        return false;
     }
+    if subscription.to.send(Message::Changes(changes)).is_err() {
+        state.lost.store(true, Ordering::Release);
+        return false;
+    }
+    true
+}
+
+/// Says that a time is complete, unless a worker lost the stream at it.
+fn mark(subscription: &Subscription, time: LogicalTime) -> bool {
+    if subscription.state.lost.load(Ordering::Acquire) {
+        return false;
+    }
+    subscription.to.send(Message::Closed(time)).is_ok()
 }

@@ -7,7 +7,7 @@
 //!
 //! State: two bytes per user (its label) and one size per cluster; journeys are read from their arrangement.
 
-use crate::changes::{SharedChangeLog, View, ViewRow};
+use crate::changes::{Features, SharedChangeLog, View, ViewRow};
 use crate::engine::ControlIn;
 use crate::views::journeys::{self, Journey, JourneysTrace, UserKey};
 use crate::views::sessions::SharedSessions;
@@ -35,6 +35,8 @@ pub struct ClustersState {
     /// By slot of the sessions view on the same worker.
     labels: Vec<u16>,
     sizes: HashMap<(SourceId, u16), u64>,
+    /// The centroids that followers were told of last.
+    in_force: HashMap<SourceId, Vec<Features>>,
     /// Users that moved to another cluster, ever.
     pub moved: u64,
     /// Models that did not follow the version in force.
@@ -66,6 +68,14 @@ impl ClustersState {
 
     pub fn model(&self, source: SourceId, clusters: u16) -> Option<&Arc<ClusterModel>> {
         self.models.get(&(source, clusters))
+    }
+
+    /// The centroids in force of every source.
+    pub fn centroids(&self) -> impl Iterator<Item = ViewRow> {
+        self.in_force.iter().flat_map(|(source, centroids)| {
+            let row = |(cluster, centroid): (usize, &Features)| ViewRow::Cluster { source: *source, cluster: cluster as u16, centroid: *centroid };
+            centroids.iter().enumerate().map(row)
+        })
     }
 
     pub fn models(&self) -> impl Iterator<Item = &Arc<ClusterModel>> {
@@ -177,7 +187,7 @@ impl Work<'_> {
         B::Cursor:
             for<'k> Cursor<Storage = B, Key<'k> = &'k UserKey, Diff = Journey, DiffGat<'k> = &'k Journey, TimeGat<'k> = &'k LogicalTime>,
     {
-        let followed = self.changes.borrow().journeys;
+        let followed = self.changes.borrow().follows(View::Journeys);
         if self.state.models.is_empty() && !followed {
             return;
         }
@@ -210,28 +220,54 @@ impl Work<'_> {
         if followed {
             let name = &sessions.users[key.slot as usize].name;
             let row = |journey: &Journey, label| row_of(key.source, name, journey, label);
-            self.changes.borrow_mut().replace(View::Journeys, time, row(before, old), row(after, new));
+            self.changes.borrow_mut().replace(time, row(before, old), row(after, new));
         }
     }
 
     fn control(&mut self, trace: &mut JourneysTrace, time: LogicalTime, control: ControlIn) {
         match control {
-            ControlIn::Logged(Control::Model(model)) if self.state.accept(&model) => self.relabel_source(trace, model.source, time),
-            ControlIn::Logged(Control::Settings(settings)) => self.relabel_source(trace, settings.source, time),
+            ControlIn::Logged(Control::Model(model)) => {
+                if self.state.accept(&model) {
+                    self.relabel_source(trace, model.source, time);
+                    self.follow_centroids(model.source, time);
+                }
+            }
+            ControlIn::Logged(Control::Settings(settings)) => {
+                self.relabel_source(trace, settings.source, time);
+                self.follow_centroids(settings.source, time);
+            }
             ControlIn::ImportModels(models) => {
                 for model in models {
                     let source = model.source;
                     self.state.restore_model(model);
                     self.relabel_source(trace, source, time);
+                    self.follow_centroids(source, time);
                 }
             }
             _ => {}
         }
     }
 
+    /// The centroids in force are the same on every worker; one of them tells the followers what is different now.
+    fn follow_centroids(&mut self, source: SourceId, time: LogicalTime) {
+        let sessions = self.sessions.borrow();
+        let clusters = sessions.sources.get(&source).map_or(0, |s| s.settings.clusters);
+        let model = self.state.models.get(&(source, clusters));
+        let now: Vec<Features> = model.map(|m| m.centroids.iter().map(|c| Features::of(*c)).collect()).unwrap_or_default();
+        let before = self.state.in_force.insert(source, now.clone()).unwrap_or_default();
+        let mut changes = self.changes.borrow_mut();
+        if !changes.follows(View::Clusters) || sessions.worker != 0 {
+            return;
+        }
+        for cluster in 0..before.len().max(now.len()) {
+            let row = |centroids: &[Features]| Some(ViewRow::Cluster { source, cluster: cluster as u16, centroid: *centroids.get(cluster)? });
+            changes.replace(time, row(&before), row(&now));
+        }
+    }
+
     /// Every user of a source meets the model in force.
     fn relabel_source(&mut self, trace: &mut JourneysTrace, source: SourceId, time: LogicalTime) {
-        let followed = self.changes.borrow().journeys;
+        let followed = self.changes.borrow().follows(View::Journeys);
         let mut users = Vec::new();
         journeys::scan(trace, source, |key, journey| users.push((key, *journey)));
         for (key, journey) in users {

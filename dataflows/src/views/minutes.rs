@@ -5,7 +5,8 @@
 //! Cells are spread over the workers by key hash; a cell that falls back to zero disappears.
 //!
 //! Memory: cells older than the seal boundary less [`KEPT`] leave memory when their source is sealed. That changes no answer
-//! that is asked for (aggregates reach back 24 hours); a later change to such a cell (an erasure) goes to the change stream only.
+//! that is asked for (aggregates reach back 24 hours); a later change to such a cell (an erasure) goes to the change stream
+//! only, as a shift.
 
 use crate::changes::{SharedChangeLog, View, ViewRow};
 use crate::engine::ControlIn;
@@ -191,6 +192,11 @@ fn row_of(update: &MinuteUpdate, cell: Cell) -> Option<ViewRow> {
     })
 }
 
+fn shift_of(update: &MinuteUpdate) -> ViewRow {
+    let MinuteUpdate { source, minute, page, event_type, count, revenue } = update.clone();
+    ViewRow::MinuteShift { source, minute, page, event_type, count, revenue }
+}
+
 /// The dataflow: changes by cell, controls in order with them. The output carries no data, only progress.
 pub fn build<'scope>(
     updates: StreamVec<'scope, LogicalTime, MinuteUpdate>,
@@ -225,11 +231,12 @@ fn work(state: &mut MinutesState, changes: &SharedChangeLog, time: LogicalTime, 
     let mut changes = changes.borrow_mut();
     for update in updates {
         let applied = state.apply(update);
-        if !changes.minutes {
+        if !changes.follows(View::Minutes) {
             continue;
         }
-        if let Some((before, after)) = applied {
-            changes.replace(View::Minutes, time, row_of(update, before), row_of(update, after));
+        match applied {
+            Some((before, after)) => changes.replace(time, row_of(update, before), row_of(update, after)),
+            None => changes.push(time, shift_of(update), 1),
         }
     }
     for control in controls {

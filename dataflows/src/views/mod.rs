@@ -1,6 +1,8 @@
 //! The views: one file (or folder) each, with the dataflow, its row type and its essay.
 
+pub mod catalog;
 pub mod clusters;
+pub mod context;
 pub mod journeys;
 pub mod minutes;
 pub mod sessions;

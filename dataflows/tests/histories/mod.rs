@@ -1,11 +1,10 @@
 //! Seeded random histories of the log.
 
-use desireline_dataflows::reference::Reference;
 use desireline_dataflows::views::minutes::minute_of;
 use desireline_records::time::{MINUTE, SECOND};
 use desireline_records::{
     Batch, ClusterModel, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4, Micros, MinuteCount, Movement,
-    Seal, SealedSession, SessionRule, SourceId, SourceSettings,
+    Seal, SessionRule, SourceId, SourceSettings,
 };
 use std::collections::BTreeMap;
 
@@ -208,7 +207,6 @@ impl Maker {
             user: format!("u{}", self.random.below(12)).into(),
             requested_at: self.now,
             sealed_minutes: Vec::new(),
-            sealed_sessions: Vec::new(),
             purged: None,
         })
     }
@@ -275,24 +273,5 @@ pub fn minute_counts(events: &[Event]) -> Vec<MinuteCount> {
     cells
         .into_iter()
         .map(|((minute, page, event_type), (count, revenue))| MinuteCount { minute, page, event_type, count, revenue })
-        .collect()
-}
-
-/// The sealed sessions of one user, as an erasure names them.
-pub fn sealed_sessions(reference: &Reference, source: SourceId, user: &str) -> Vec<SealedSession> {
-    let sessions = reference.sessions().remove(&(source, user.into())).unwrap_or_default();
-    sessions
-        .iter()
-        .filter(|s| s.sealed)
-        .map(|s| SealedSession {
-            first_event: s.first_event,
-            start: s.start,
-            end: s.end,
-            events: s.events as u32,
-            views: s.views as u32,
-            carts: s.carts as u32,
-            transactions: s.transactions as u32,
-            value: s.value,
-        })
         .collect()
 }

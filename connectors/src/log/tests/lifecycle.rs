@@ -172,7 +172,6 @@ async fn after_an_erasure_no_object_names_the_user() {
             user: user.into(),
             requested_at: 1,
             sealed_minutes: Vec::new(),
-            sealed_sessions: Vec::new(),
             purged: None,
         };
         erase.controls.push(Control::Erase(record.clone()));
@@ -203,8 +202,7 @@ async fn each_erasure_of_a_user_who_came_back_keeps_its_own_counts() {
         if time % 2 == 1 {
             batch.events.push(Event { source: 1, user: "ann".into(), ..event(&mut random) });
         } else {
-            let (sealed_minutes, sealed_sessions) = (Vec::new(), Vec::new());
-            let record = EraseUser { source: 1, user: "ann".into(), requested_at: 0, sealed_minutes, sealed_sessions, purged: None };
+            let record = EraseUser { source: 1, user: "ann".into(), requested_at: 0, sealed_minutes: Vec::new(), purged: None };
             batch.controls.push(Control::Erase(record));
         }
         writer.append(&batch).await.expect("appends");

@@ -105,7 +105,6 @@ fn control(random: &mut Random) -> Control {
             user: random.text(&["ann", "bob"]),
             requested_at: 5,
             sealed_minutes: Vec::new(),
-            sealed_sessions: Vec::new(),
             purged: None,
         }),
         3 => Control::Seal(Seal {

@@ -1,14 +1,16 @@
 //! Commands of the log, as they change users: settings, deletions, erasures, seals.
 
 use super::history::OpenEvent;
-use super::rows::{SessionDiff, sealable, sealed_row, step};
+use super::rows::{UserDiff, sealable, step};
 use super::state::{Outcome, SessionsState};
-use crate::changes::{ChangeLog, View};
+use crate::changes::{ChangeLog, ViewRow};
+use crate::views::context::ContextUpdate;
 use crate::views::journeys::{Journey, UserKey};
 use crate::views::minutes::MinuteUpdate;
 use desireline_records::{ColdPart, Control, EraseUser, EventId, LogicalTime, Micros, Seal, SourceId, SourceSettings};
 use ecow::EcoString;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl SessionsState {
     /// Applies the controls of one batch, in order. Deletions that follow one another share one pass over the users.
@@ -23,16 +25,24 @@ impl SessionsState {
             match control {
                 Control::Settings(settings) => self.set(settings, time, changes, out),
                 Control::Erase(erase) => self.erase(erase, time, changes, out),
-                Control::Seal(seal) => self.seal(seal),
+                Control::Seal(seal) => self.seal(seal, out),
                 Control::ReplaceCold { source, removed, added } => self.replace_cold(*source, removed, added),
-                Control::DeleteEvent { .. } | Control::Model(_) | Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } => {
-                }
+                Control::DeleteEvent { .. }
+                | Control::Model(_)
+                | Control::Partition(_)
+                | Control::SkipRow { .. }
+                | Control::Run { .. }
+                | Control::Catalog(_)
+                | Control::Projection { .. } => {}
             }
         }
         self.delete(deletions, time, changes, out);
     }
 
     fn set(&mut self, settings: &SourceSettings, time: LogicalTime, changes: &mut ChangeLog, out: &mut Outcome) {
+        if changes.followed() && self.worker == 0 {
+            changes.push(time, ViewRow::Source(Arc::new(settings.clone())), 1);
+        }
         let source = self.source(settings.source);
         let before = source.cut();
         source.settings = settings.clone();
@@ -42,7 +52,7 @@ impl SessionsState {
         }
         for slot in self.slots_of(settings.source) {
             let user = &mut self.users[slot as usize];
-            let followed = changes.sessions.then(|| SessionDiff::before(user, &self.kinds, Micros::MIN));
+            let followed = UserDiff::before(user, &self.kinds, Micros::MIN, changes);
             let had = user.history.sessions() as i64;
             user.history.recut_all(cut);
             let sessions = user.history.sessions() as i64;
@@ -50,7 +60,7 @@ impl SessionsState {
                 out.journeys.push((UserKey { source: settings.source, slot }, Journey::of_sessions(sessions - had)));
             }
             if let Some(diff) = followed {
-                diff.after(user, &self.kinds, time, changes);
+                diff.after(user, &self.kinds, time, changes, |_| None);
             }
             let source = self.source(settings.source);
             source.open_sessions = (source.open_sessions as i64 + sessions - had) as u64;
@@ -86,12 +96,13 @@ impl SessionsState {
             return;
         }
         out.sealed_minutes.extend(erase.sealed_minutes.iter().map(|cell| MinuteUpdate::retracting(erase.source, cell)));
-        if changes.sessions {
-            for s in &erase.sealed_sessions {
-                changes.push(View::Sessions, time, sealed_row(erase, s), -1);
-            }
+        if changes.followed() {
+            changes.push(time, ViewRow::Erased { source: erase.source, user: erase.user.clone() }, -1);
         }
         let Some(slot) = self.find(hash, erase.source, &erase.user) else { return };
+        if self.source(erase.source).settings.context.is_some() {
+            out.contexts.push(ContextUpdate::Forgotten { source: erase.source, slot });
+        }
         let sealed = self.users[slot as usize].sealed.take();
         self.users[slot as usize].deleted = None;
         let open = !self.users[slot as usize].history.is_empty();
@@ -106,11 +117,11 @@ impl SessionsState {
         self.drop_if_gone(slot);
     }
 
-    fn seal(&mut self, seal: &Seal) {
+    fn seal(&mut self, seal: &Seal, out: &mut Outcome) {
         let source = self.source(seal.source);
         source.boundary = Some(source.boundary.map_or(seal.boundary, |b| b.max(seal.boundary)));
         source.cold.extend(seal.parts.iter().cloned());
-        let limit = source.settings.session_limit;
+        let (limit, keeps_context) = (source.settings.session_limit, source.settings.context.is_some());
         for slot in self.slots_of(seal.source) {
             let user = &mut self.users[slot as usize];
             if let Some(deleted) = &mut user.deleted {
@@ -122,6 +133,9 @@ impl SessionsState {
             let sessions = sealable(&user.history, limit, seal.boundary);
             if sessions > 0 {
                 let removed = user.history.seal(sessions);
+                if let (true, Some(last)) = (keeps_context, removed.last()) {
+                    out.contexts.push(ContextUpdate::Sealed { source: seal.source, slot, time: last.time, id: last.id });
+                }
                 let sealed = user.sealed.get_or_insert_default();
                 sealed.events += removed.len() as u64;
                 let mut journey = Journey::of_sessions(sessions as i64);

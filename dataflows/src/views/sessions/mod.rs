@@ -13,8 +13,8 @@
 //! * a late row (marked by the committer) changes nothing and is counted;
 //! * an update costs O(rows + disturbed sessions), not O(history).
 //!
-//! What it emits, per batch: changes of journeys (for [`super::journeys`]), changes of minutes (for [`super::minutes`]), and,
-//! when somebody follows the view, session rows with differences.
+//! What it emits, per batch: changes of journeys (for [`super::journeys`]), changes of minutes (for [`super::minutes`]), of contexts (for
+//! [`super::context`]), and, when somebody follows the view, session rows with differences.
 //!
 //! Sealing: a `Seal` record names a boundary and the cold parts that hold every session with `end + limit < boundary`. Their
 //! events leave memory, one summary per user stays, and no view changes. No admissible event can touch them any more, because
@@ -32,6 +32,7 @@ pub mod state;
 
 use crate::changes::SharedChangeLog;
 use crate::engine::ControlIn;
+use crate::views::context::ContextUpdate;
 use crate::views::journeys::JourneyUpdate;
 use crate::views::minutes::MinuteUpdate;
 use desireline_records::{Control, EventId, LogicalTime, Micros, Movement, SourceId};
@@ -78,6 +79,13 @@ pub struct EventRow {
     pub event_type: EcoString,
 }
 
+/// What the views behind this one are fed with.
+pub struct Outputs<'scope> {
+    pub journeys: StreamVec<'scope, LogicalTime, JourneyUpdate>,
+    pub minutes: StreamVec<'scope, LogicalTime, MinuteUpdate>,
+    pub contexts: StreamVec<'scope, LogicalTime, ContextUpdate>,
+}
+
 /// The dataflow: rows by user, controls in order with them.
 pub fn build<'scope>(
     scope: Scope<'scope, LogicalTime>,
@@ -86,32 +94,35 @@ pub fn build<'scope>(
     state: SharedSessions,
     changes: SharedChangeLog,
     verdicts: SharedVerdicts,
-) -> (StreamVec<'scope, LogicalTime, JourneyUpdate>, StreamVec<'scope, LogicalTime, MinuteUpdate>) {
+) -> Outputs<'scope> {
     let mut builder = OperatorBuilder::new("Sessions".to_owned(), scope);
     let mut rows = builder.new_input(rows, Exchange::new(|row: &Row| row.hash));
     let mut controls = builder.new_input(controls, Pipeline);
     let (journeys_out, journeys) = builder.new_output::<Vec<JourneyUpdate>>();
     let (minutes_out, minutes) = builder.new_output::<Vec<MinuteUpdate>>();
+    let (contexts_out, contexts) = builder.new_output::<Vec<ContextUpdate>>();
     let (mut journeys_out, mut minutes_out) = (OutputBuilder::from(journeys_out), OutputBuilder::from(minutes_out));
+    let mut contexts_out = OutputBuilder::from(contexts_out);
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut stash = BTreeMap::new();
         move |frontiers| {
             rows.for_each(|cap, data| {
-                let entry = stash.entry(*cap.time()).or_insert_with(|| (cap.retain(0), cap.retain(1), Vec::new(), Vec::new()));
-                entry.2.append(data);
+                let entry = stash.entry(*cap.time()).or_insert_with(|| (std::array::from_fn(|out| cap.retain(out)), Vec::new(), Vec::new()));
+                entry.1.append(data);
             });
             controls.for_each(|cap, data| {
-                let entry = stash.entry(*cap.time()).or_insert_with(|| (cap.retain(0), cap.retain(1), Vec::new(), Vec::new()));
-                entry.3.append(data);
+                let entry = stash.entry(*cap.time()).or_insert_with(|| (std::array::from_fn(|out| cap.retain(out)), Vec::new(), Vec::new()));
+                entry.2.append(data);
             });
             let (mut journeys_out, mut minutes_out) = (journeys_out.activate(), minutes_out.activate());
+            let mut contexts_out = contexts_out.activate();
             while let Some(entry) = stash.first_entry() {
                 let time = *entry.key();
                 if frontiers.iter().any(|frontier| frontier.less_equal(&time)) {
                     break;
                 }
-                let (journeys_cap, minutes_cap, mut rows, controls) = entry.remove();
+                let ([journeys_cap, minutes_cap, contexts_cap], mut rows, controls): ([_; 3], Vec<Row>, Vec<ControlIn>) = entry.remove();
                 if !rows.is_sorted_by_key(|row: &Row| row.row) {
                     rows.sort_by_key(|row| row.row);
                 }
@@ -121,6 +132,7 @@ pub fn build<'scope>(
                 session.give_iterator(out.journeys.drain(..).map(|(key, change)| ((key, ()), time, change)));
                 let mut session = minutes_out.session(&minutes_cap);
                 session.give_iterator(state.minute_updates(&mut out).into_iter());
+                contexts_out.session(&contexts_cap).give_iterator(out.contexts.drain(..));
                 state.kinds.sweep();
                 let mut verdicts = verdicts.borrow_mut();
                 verdicts.duplicates.append(&mut out.duplicates);
@@ -128,7 +140,7 @@ pub fn build<'scope>(
             }
         }
     });
-    (journeys, minutes)
+    Outputs { journeys, minutes, contexts }
 }
 
 fn work(state: &mut SessionsState, rows: &[Row], controls: Vec<ControlIn>, time: LogicalTime, changes: &SharedChangeLog) -> Outcome {
@@ -148,7 +160,7 @@ fn work(state: &mut SessionsState, rows: &[Row], controls: Vec<ControlIn>, time:
                 }
             }
             ControlIn::ImportMinutes(minutes) => out.sealed_minutes.extend(minutes),
-            ControlIn::ImportModels(_) => {}
+            ControlIn::ImportModels(_) | ControlIn::ImportCatalog(_) | ControlIn::ImportContexts(_) => {}
         }
     }
     state.control(&logged, time, &mut changes, &mut out);

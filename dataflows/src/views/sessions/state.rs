@@ -2,9 +2,10 @@
 
 use super::history::{History, OpenEvent};
 use super::kinds::Kinds;
-use super::rows::{SessionDiff, open_journey, step};
+use super::rows::{UserDiff, open_journey, step};
 use super::source::SourceState;
-use crate::changes::ChangeLog;
+use crate::changes::{ChangeLog, View};
+use crate::views::context::{ContextUpdate, Step};
 use crate::views::journeys::{Journey, UserKey};
 use crate::views::minutes::{MinuteUpdate, minute_of};
 use desireline_records::{DeadLetterKind, Event, EventId, LogicalTime, Micros, Movement, SourceId};
@@ -29,6 +30,7 @@ pub struct Row {
     pub user: EcoString,
     pub page: EcoString,
     pub event_type: EcoString,
+    pub item: EcoString,
 }
 
 impl Row {
@@ -46,6 +48,7 @@ impl Row {
             user: event.user.clone(),
             page: event.page.clone(),
             event_type: event.event_type.clone(),
+            item: event.item.clone(),
         }
     }
 }
@@ -87,6 +90,7 @@ pub struct Outcome {
     pub journeys: Vec<(UserKey, Journey)>,
     minutes: MinuteCells,
     pub sealed_minutes: Vec<MinuteUpdate>,
+    pub contexts: Vec<ContextUpdate>,
     /// Batch positions of rows that were duplicates.
     pub duplicates: Vec<u32>,
     /// Batch positions of rows that were late.
@@ -268,6 +272,7 @@ impl SessionsState {
         let mut journey = Journey::default();
         let mut value = 0i128;
         let mut seen: Option<HashMap<EventId, u32>> = None;
+        let mut places: Option<HashMap<EventId, u32>> = changes.follows(View::Events).then(HashMap::new);
         for row in rows {
             source.counts.received += 1;
             let behind = source.boundary.is_some_and(|boundary| row.time < boundary);
@@ -292,6 +297,13 @@ impl SessionsState {
             if let Some(seen) = &mut seen {
                 seen.insert(row.id, row.payload);
             }
+            if let Some(places) = &mut places {
+                places.insert(row.id, row.row);
+            }
+            if source.settings.context.is_some() {
+                let event = Step { time: row.time, id: row.id, item: row.item.clone() };
+                out.contexts.push(ContextUpdate::Seen { source: source_id, slot, event });
+            }
             step(&mut journey, row.movement, 1);
             value += i128::from(row.value);
             let cell = out.minutes.entry((source_id, minute_of(row.time), kind)).or_default();
@@ -306,7 +318,7 @@ impl SessionsState {
             fresh.sort_unstable_by_key(|e| (e.time, e.id));
         }
         let cut = source.cut();
-        let followed = changes.sessions.then(|| SessionDiff::before(user, &self.kinds, fresh[0].time));
+        let followed = UserDiff::before(user, &self.kinds, fresh[0].time, changes);
         let had = user.history.sessions();
         if had == 0 && user.sealed.is_none() {
             source.users += 1;
@@ -320,7 +332,7 @@ impl SessionsState {
         journey.set_value(value);
         out.journeys.push((UserKey { source: source_id, slot }, journey));
         if let Some(diff) = followed {
-            diff.after(user, &self.kinds, time, changes);
+            diff.after(user, &self.kinds, time, changes, |id| places.as_ref()?.get(&id).copied());
         }
     }
 
@@ -336,7 +348,7 @@ impl SessionsState {
         let user = &mut self.users[slot as usize];
         let source_id = user.source;
         let source = self.sources.entry(source_id).or_insert_with(|| SourceState::new(source_id));
-        let followed = changes.sessions.then(|| SessionDiff::before(user, &self.kinds, Micros::MIN));
+        let followed = UserDiff::before(user, &self.kinds, Micros::MIN, changes);
         let had = user.history.sessions();
         let removed = user.history.remove(pick, source.cut());
         if removed.is_empty() {
@@ -351,6 +363,9 @@ impl SessionsState {
             cell.0 -= 1;
             cell.1 -= i128::from(event.value);
             self.kinds.release(event.kind);
+            if source.settings.context.is_some() {
+                out.contexts.push(ContextUpdate::Retracted { source: source_id, slot, time: event.time, id: event.id });
+            }
         }
         let sessions = user.history.sessions();
         journey.sessions = sessions as i64 - had as i64;
@@ -363,7 +378,7 @@ impl SessionsState {
             source.users -= 1;
         }
         if let Some(diff) = followed {
-            diff.after(user, &self.kinds, time, changes);
+            diff.after(user, &self.kinds, time, changes, |_| None);
         }
         removed
     }

@@ -1,0 +1,7 @@
+//! Projections: what other tools read, kept true by followers of the views.
+
+pub mod changeset;
+pub mod target;
+
+pub use changeset::Changeset;
+pub use target::{Applied, CatchUp, Standing, Target, TargetError};
