@@ -10,7 +10,7 @@ use crate::trigger::TriggerConfig;
 use desireline_connectors::formats::Format;
 use desireline_connectors::kafka::KafkaConfig;
 use desireline_records::words::Words;
-use desireline_records::{SourceId, SourceSettings, UserIdType};
+use desireline_records::{ContextSettings, SourceId, SourceSettings, UserIdType};
 use std::path::PathBuf;
 
 /// The settings of a source without a block of its own.
@@ -20,13 +20,23 @@ pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
         source,
         session_rule: defaults.session_rule,
         session_limit: micros(defaults.session_limit),
-        user_id_type: defaults.user_id_type,
+        user_id_type: if source == config.interactions.source_id { UserIdType::Int } else { defaults.user_id_type },
         clusters: defaults.clusters,
         transaction_value: defaults.transaction_value,
         horizon: defaults.horizon,
         lateness: micros(defaults.lateness),
-        context: None,
+        context: context(config, source),
     }
+}
+
+/// The source of interactions keeps contexts, and its users are numbers.
+fn context(config: &Config, source: SourceId) -> Option<ContextSettings> {
+    let interactions = &config.interactions;
+    (source == interactions.source_id).then(|| ContextSettings {
+        ttl: micros(interactions.context_ttl),
+        items: interactions.context_items,
+        renew_all: interactions.context_renew_all,
+    })
 }
 
 /// The settings of a source with a block of its own.
@@ -45,8 +55,14 @@ pub fn source_settings(config: &Config, source: &Source) -> SourceSettings {
         transaction_value: source.transaction_value.unwrap_or(defaults.transaction_value),
         horizon: source.horizon.unwrap_or(defaults.horizon),
         lateness: source.lateness.map_or(defaults.lateness, micros),
-        context: None,
+        context: defaults.context,
     }
+}
+
+/// Interactions are a source without a block of its own, unless it has one.
+fn implied(config: &Config) -> Vec<SourceSettings> {
+    let source = config.interactions.source_id;
+    if config.source.iter().any(|block| block.source_id == source) { Vec::new() } else { vec![source_defaults(config, source)] }
 }
 
 pub fn service(config: &Config) -> ServiceConfig {
@@ -64,6 +80,7 @@ pub fn service(config: &Config) -> ServiceConfig {
         },
         source_defaults: source_defaults(config, 0),
         sources: config.source.iter().map(|source| (source.name.clone(), source_settings(config, source))).collect(),
+        implied: implied(config),
         words: words(config),
         max_future: micros(config.ingest.max_future),
         clusters: ClusterConfig {

@@ -58,9 +58,22 @@ pub struct Config {
     pub clusters: schema::Clusters,
     pub sealing: schema::Sealing,
     pub erasure: schema::Erasure,
+    pub interactions: schema::Interactions,
+    pub rerank: schema::Rerank,
+    pub projections: schema::Projections,
+    pub projection: Projection,
     pub runs: schema::Runs,
     pub logging: schema::Logging,
     pub demo: schema::Demo,
+}
+
+/// The targets of projections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Projection {
+    pub postgres: schema::ProjectionPostgres,
+    pub redis: schema::ProjectionRedis,
+    pub kafka: schema::ProjectionKafka,
+    pub parquet: schema::ProjectionParquet,
 }
 
 /// Where settings come from.
@@ -235,10 +248,15 @@ impl Config {
         let [server, http, access, data, engine, log, ingest, sources] = names.map(|name| top.take(name));
         let names = ["source", "clusters", "sealing", "erasure", "runs", "logging", "demo"];
         let [source, clusters, sealing, erasure, runs, logging, demo] = names.map(|name| top.take(name));
+        let [interactions, rerank, projections, projection] =
+            ["interactions", "rerank", "projections", "projection"].map(|name| top.take(name));
         top.finish(|_| None);
         let mut access = Reader::new("access".to_owned(), access, mistakes, settled);
         let tokens = access.take("token");
         access.finish(document::elsewhere);
+        let mut targets = Reader::new("projection".to_owned(), projection, mistakes, settled);
+        let [postgres, redis, kafka, parquet] = ["postgres", "redis", "kafka", "parquet"].map(|name| targets.take(name));
+        targets.finish(document::elsewhere);
         Self {
             server: section("server", server, mistakes, settled),
             http: section("http", http, mistakes, settled),
@@ -252,6 +270,15 @@ impl Config {
             clusters: section("clusters", clusters, mistakes, settled),
             sealing: section("sealing", sealing, mistakes, settled),
             erasure: section("erasure", erasure, mistakes, settled),
+            interactions: section("interactions", interactions, mistakes, settled),
+            rerank: section("rerank", rerank, mistakes, settled),
+            projections: section("projections", projections, mistakes, settled),
+            projection: Projection {
+                postgres: section("projection.postgres", postgres, mistakes, settled),
+                redis: section("projection.redis", redis, mistakes, settled),
+                kafka: section("projection.kafka", kafka, mistakes, settled),
+                parquet: section("projection.parquet", parquet, mistakes, settled),
+            },
             runs: section("runs", runs, mistakes, settled),
             logging: section("logging", logging, mistakes, settled),
             demo: section("demo", demo, mistakes, settled),

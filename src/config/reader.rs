@@ -42,7 +42,7 @@ impl Field {
     }
 
     pub fn is_secret(&self) -> bool {
-        ["hash", "properties", "store_options"].contains(&self.name)
+        ["hash", "properties", "store_options", "url"].contains(&self.name)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! `config/desireline.toml` and `docs/configuration.md` are written from these declarations, and a test compares them.
 
+mod projections;
+
 use super::reader::settings;
 use super::values::{AccessScope, Level, LogFormat, Options, Size, SourceKind, ValidationStatus};
 use desireline_connectors::formats::Format;
@@ -10,6 +12,8 @@ use desireline_records::{Horizon, SessionRule, UserIdType};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use projections::*;
 
 settings! {
     /// Where the server listens, and whom it answers.

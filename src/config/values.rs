@@ -3,6 +3,7 @@
 use super::tree::{Kind, Node};
 use desireline_connectors::formats::Format;
 use desireline_connectors::kafka::Start;
+use desireline_dataflows::changes::View;
 use desireline_records::{Horizon, Micros, SessionRule, UserIdType};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,6 +111,28 @@ impl Setting for String {
             Kind::Scalar { text, bare: false } => Self::parse(text),
             _ => None,
         }
+    }
+}
+
+/// Text that may hold a password and is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Setting for Secret {
+    fn allowed() -> String {
+        String::allowed()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        String::parse(text).map(Self)
+    }
+    fn read(node: &Node) -> Option<Self> {
+        String::read(node).map(Self)
     }
 }
 
@@ -271,6 +294,21 @@ pub enum AccessScope {
     Admin,
 }
 
+/// What becomes of an interaction with an unknown item or user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownPolicy {
+    Stub,
+    Reject,
+}
+
+/// A set of constants of re-ranking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RerankProfile {
+    Code,
+    Readme,
+    SystemDoc,
+}
+
 words!(SessionRule, true, "from_first" => Self::FromFirst, "gap" => Self::Gap);
 words!(UserIdType, true, "string" => Self::String, "int" => Self::Int);
 words!(ValidationStatus, false, "400" => Self(400), "422" => Self(422));
@@ -280,6 +318,14 @@ words!(SourceKind, true, "push" => Self::Push, "kafka" => Self::Kafka);
 words!(Format, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clickstream, "desireline" => Self::Desireline);
 words!(Start, true, "earliest" => Self::Earliest, "latest" => Self::Latest);
 words!(AccessScope, true, "ingest" => Self::Ingest, "read" => Self::Read, "admin" => Self::Admin);
+
+words!(UnknownPolicy, true, "stub" => Self::Stub, "reject" => Self::Reject);
+words!(RerankProfile, true, "code" => Self::Code, "readme" => Self::Readme, "system_doc" => Self::SystemDoc);
+words!(
+    View, true,
+    "events" => Self::Events, "sessions" => Self::Sessions, "journeys" => Self::Journeys, "clusters" => Self::Clusters,
+    "minutes" => Self::Minutes, "context" => Self::Context, "catalog" => Self::Catalog,
+);
 
 impl Level {
     pub fn word(self) -> &'static str {

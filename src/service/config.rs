@@ -18,6 +18,8 @@ pub struct ServiceConfig {
     pub source_defaults: SourceSettings,
     /// Sources with settings of their own, and their names.
     pub sources: Vec<(String, SourceSettings)>,
+    /// Settings of sources that are recorded only once they have rows.
+    pub implied: Vec<SourceSettings>,
     pub words: Words,
     pub max_future: Micros,
     pub clusters: ClusterConfig,

@@ -151,7 +151,8 @@ impl Service {
             return Ok(());
         }
         let mut settings = self.inner.settings_of(source);
-        if !self.inner.config.sources.iter().any(|(_, s)| s.source == source) {
+        let config = &self.inner.config;
+        if !config.sources.iter().map(|(_, s)| s).chain(&config.implied).any(|s| s.source == source) {
             settings.user_id_type = user_id_type;
         }
         self.inner.commit_control(Control::Settings(settings)).await.map(drop)
@@ -306,7 +307,8 @@ impl Inner {
     /// The settings that a source has by configuration.
     fn settings_of(&self, source: SourceId) -> SourceSettings {
         let own = self.config.sources.iter().find(|(_, settings)| settings.source == source);
-        own.map_or_else(|| SourceSettings { source, ..self.config.source_defaults.clone() }, |(_, settings)| settings.clone())
+        let own = own.map(|(_, settings)| settings).or_else(|| self.config.implied.iter().find(|settings| settings.source == source));
+        own.map_or_else(|| SourceSettings { source, ..self.config.source_defaults.clone() }, SourceSettings::clone)
     }
 
     fn note_commit(&self, batch: &Batch, bytes: u64) {

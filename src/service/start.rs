@@ -162,7 +162,10 @@ async fn record_settings(inner: &Arc<Inner>) -> Result<(), ServiceError> {
         let same = |settings: &desireline_records::SourceSettings| {
             fold.sources.get(&settings.source).is_some_and(|s| s.recorded && s.settings == *settings)
         };
-        inner.config.sources.iter().map(|(_, s)| s).filter(|s| !same(s)).map(|s| Control::Settings(s.clone())).collect()
+        let met = |settings: &&desireline_records::SourceSettings| fold.sources.get(&settings.source).is_some_and(|s| s.recorded);
+        let implied = inner.config.implied.iter().filter(met);
+        let all = inner.config.sources.iter().map(|(_, s)| s).chain(implied);
+        all.filter(|s| !same(s)).map(|s| Control::Settings(s.clone())).collect()
     };
     if changed.is_empty() {
         return Ok(());
