@@ -7,6 +7,7 @@ pub mod generate;
 pub mod http;
 pub mod metrics;
 pub mod projections;
+pub mod rerank;
 pub mod runs;
 pub mod service;
 pub mod trigger;
