@@ -7,14 +7,17 @@
 //! What it can catch: wrong cuts, lost or doubled rows, wrong order, stale labels, wrong counts, state that survives an erasure.
 //! What it cannot: an error in the log itself (both sides read the same batches), or a wrong feature formula (tested by hand cases).
 
+use crate::changes::ContextRow;
 use crate::views::clusters::nearest;
 use crate::views::journeys::Journey;
 use crate::views::minutes::minute_of;
 use desireline_records::{
-    Batch, ClusterModel, Control, DeadLetterKind, Event, EventId, Micros, Movement, Purged, SessionRule, SourceId, SourceSettings,
+    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, Event, EventId, Item, Micros, Movement, Person, Product, Purged, SessionRule,
+    SourceId, SourceSettings,
 };
 use ecow::EcoString;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionFact {
@@ -60,7 +63,8 @@ struct ReferenceUser {
     /// What each open event said, by id.
     payloads: BTreeMap<EventId, u32>,
     sealed: Vec<SessionFact>,
-    sealed_events: Vec<Event>,
+    /// The events of each sealed session.
+    sealed_events: Vec<Vec<Event>>,
     deleted: BTreeMap<EventId, Micros>,
 }
 
@@ -80,6 +84,9 @@ pub type MinuteFacts = BTreeMap<(SourceId, Micros, EcoString, EcoString), (i64, 
 pub struct Reference {
     users: BTreeMap<(SourceId, EcoString), ReferenceUser>,
     sources: BTreeMap<SourceId, ReferenceSource>,
+    items: BTreeMap<EcoString, Arc<Item>>,
+    products: BTreeMap<EcoString, Arc<Product>>,
+    people: BTreeMap<i64, Arc<Person>>,
 }
 
 fn source(sources: &mut BTreeMap<SourceId, ReferenceSource>, id: SourceId) -> &mut ReferenceSource {
@@ -150,7 +157,10 @@ impl Reference {
                     add_purged(&mut source.counts, purged);
                 }
                 if let Some(user) = self.users.remove(&(erase.source, erase.user.clone())) {
-                    source.counts.deleted += (user.open.len() + user.sealed_events.len()) as u64;
+                    source.counts.deleted += (user.open.len() + user.sealed_events.iter().map(Vec::len).sum::<usize>()) as u64;
+                }
+                if let (true, Ok(id)) = (source.settings.context.is_some(), erase.user.parse()) {
+                    self.people.remove(&id);
                 }
             }
             Control::Model(model) => {
@@ -161,8 +171,10 @@ impl Reference {
                 }
             }
             Control::Seal(seal) => self.seal(seal.source, seal.boundary),
-            Control::Catalog(_)
-            | Control::Projection { .. }
+            Control::Catalog(CatalogEntry::Item(item)) => drop(self.items.insert(item.asin.clone(), item.clone())),
+            Control::Catalog(CatalogEntry::Product(product)) => drop(self.products.insert(product.parent_asin.clone(), product.clone())),
+            Control::Catalog(CatalogEntry::Person(person)) => drop(self.people.insert(person.id, person.clone())),
+            Control::Projection { .. }
             | Control::ReplaceCold { .. }
             | Control::Partition(_)
             | Control::SkipRow { .. }
@@ -180,7 +192,7 @@ impl Reference {
             for session in cut(&user.open, &source.settings) {
                 if session[session.len() - 1].time + limit < boundary {
                     user.sealed.push(fact(&session, true));
-                    user.sealed_events.extend(session);
+                    user.sealed_events.push(session);
                 } else {
                     open.extend(session);
                 }
@@ -201,6 +213,69 @@ impl Reference {
             }
         }
         all
+    }
+
+    /// Every accepted event with the number of its session.
+    pub fn events(&self) -> Vec<(Event, u32)> {
+        let mut all = Vec::new();
+        for ((source, _), user) in &self.users {
+            let open = cut(&user.open, &self.sources[source].settings);
+            for (number, session) in (1..).zip(user.sealed_events.iter().chain(&open)) {
+                all.extend(session.iter().map(|event| (event.clone(), number)));
+            }
+        }
+        all
+    }
+
+    /// The centroids in force.
+    pub fn centroids(&self) -> BTreeMap<SourceId, Vec<[f64; 6]>> {
+        let in_force = |s: &ReferenceSource| s.models.get(&s.settings.clusters).map(|m| m.centroids.clone());
+        self.sources.iter().filter_map(|(id, source)| Some((*id, in_force(source)?))).collect()
+    }
+
+    pub fn catalog(&self) -> Vec<CatalogEntry> {
+        let items = self.items.values().cloned().map(CatalogEntry::Item);
+        let products = self.products.values().cloned().map(CatalogEntry::Product);
+        items.chain(products).chain(self.people.values().cloned().map(CatalogEntry::Person)).collect()
+    }
+
+    pub fn category(&self, asin: &str) -> Option<EcoString> {
+        let item = self.items.get(asin)?;
+        let of_product = self.products.get(&item.parent_asin).and_then(|product| product.main_category.clone());
+        of_product.or_else(|| item.category.clone())
+    }
+
+    /// The context of every user of a source that keeps them, expired or not.
+    pub fn contexts(&self) -> Vec<ContextRow> {
+        let mut rows = Vec::new();
+        for ((source, name), user) in &self.users {
+            let Some(settings) = self.sources[source].settings.context else { continue };
+            let mut events: Vec<&Event> = user.open.iter().chain(user.sealed_events.iter().flatten()).collect();
+            events.sort_by_key(|event| (event.time, event.id));
+            let Some(last) = events.last() else { continue };
+            let over = |boundary: Micros| user.open.is_empty() && boundary - last.time >= settings.ttl;
+            if self.sources[source].boundary.is_some_and(over) {
+                continue;
+            }
+            let run = last_run(&events, settings.ttl);
+            let known: Vec<&Event> = events.iter().copied().filter(|event| self.category(&event.item).is_some()).collect();
+            let known = if settings.renew_all { run.clone() } else { last_run(&known, settings.ttl) };
+            let known_last = known.last().map(|event| event.time).filter(|time| last.time - time < settings.ttl);
+            let mut categories = BTreeMap::new();
+            for category in known.iter().filter(|_| known_last.is_some()).filter_map(|event| self.category(&event.item)) {
+                *categories.entry(category).or_insert(0) += 1;
+            }
+            rows.push(ContextRow {
+                source: *source,
+                user: name.clone(),
+                recent_items: run.iter().rev().take(settings.items as usize).map(|event| event.item.clone()).collect(),
+                recent_categories: categories.into_iter().collect(),
+                last_active: last.time,
+                expires_at: last.time + settings.ttl,
+                categories_expire_at: known_last.map_or(last.time, |time| time + settings.ttl),
+            });
+        }
+        rows
     }
 
     /// The journey of every user that has a session.
@@ -231,7 +306,7 @@ impl Reference {
     pub fn minutes(&self) -> MinuteFacts {
         let mut cells = MinuteFacts::new();
         for user in self.users.values() {
-            for event in user.open.iter().chain(&user.sealed_events) {
+            for event in user.open.iter().chain(user.sealed_events.iter().flatten()) {
                 let key = (event.source, minute_of(event.time), event.page.clone(), event.event_type.clone());
                 let cell = cells.entry(key).or_default();
                 cell.0 += 1;
@@ -258,13 +333,25 @@ impl Reference {
 
     /// The sealed events of one user, for an erasure: what views no longer hold.
     pub fn sealed_events(&self, source: SourceId, user: &str) -> Vec<Event> {
-        self.users.get(&(source, EcoString::from(user))).map_or_else(Vec::new, |user| user.sealed_events.clone())
+        self.users.get(&(source, EcoString::from(user))).map_or_else(Vec::new, |user| user.sealed_events.concat())
     }
 
     /// Ids of all open events, for tests that delete some.
     pub fn open_ids(&self) -> BTreeSet<(SourceId, EventId)> {
         self.users.iter().flat_map(|((source, _), user)| user.open.iter().map(|e| (*source, e.id))).collect()
     }
+}
+
+/// The events at the end that follow one another by less than `ttl`.
+fn last_run<'a>(events: &[&'a Event], ttl: Micros) -> Vec<&'a Event> {
+    let mut run: Vec<&Event> = Vec::new();
+    for event in events {
+        if run.last().is_some_and(|before| event.time - before.time >= ttl) {
+            run.clear();
+        }
+        run.push(event);
+    }
+    run
 }
 
 fn value_of(event: &Event) -> i64 {

@@ -9,12 +9,13 @@
 
 mod histories;
 
-use desireline_dataflows::changes::{Change, View, ViewRow};
-use desireline_dataflows::engine::Next;
+use desireline_dataflows::changes::{Change, Content, Features, RowKey, View, ViewRow, Views};
+use desireline_dataflows::engine::{Changes, Next, Start};
 use desireline_dataflows::query::{Answer, Query, UserQuery, merge_sources};
 use desireline_dataflows::reference::Reference;
+use desireline_dataflows::views::context::row_of;
 use desireline_dataflows::{Engine, EngineConfig};
-use desireline_records::{Batch, Control, Event, SourceId};
+use desireline_records::{Batch, Control, Event, LogicalTime, SourceId};
 use ecow::EcoString;
 use histories::{History, Options};
 use std::collections::BTreeMap;
@@ -36,6 +37,20 @@ fn compare(engine: &Engine, reference: &Reference, context: &str) {
     compare_users(engine, reference, context);
     compare_minutes(engine, reference, context);
     compare_sources(engine, reference, context);
+    compare_contexts(engine, reference, context);
+}
+
+fn compare_contexts(engine: &Engine, reference: &Reference, context: &str) {
+    for expected in reference.contexts() {
+        let query = Query::Context { source: expected.source, user: expected.user.clone() };
+        let (_, parts) = engine.ask(query).expect("an answer");
+        let rows: Vec<_> = parts.into_iter().filter_map(|part| if let Answer::Context(row) = part { row } else { None }).collect();
+        assert_eq!(rows, [expected], "{context}: a context");
+    }
+    let (_, parts) = engine.ask(Query::Overview).expect("an answer");
+    let catalogs = parts.iter().map(|part| if let Answer::Overview { worker, .. } = part { worker.catalog } else { (0, 0, 0) });
+    let (items, products, people) = catalogs.fold((0, 0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1, sum.2 + part.2));
+    assert_eq!(items + products + people, reference.catalog().len(), "{context}: the catalog");
 }
 
 fn all_users(engine: &Engine) -> Vec<desireline_dataflows::query::UserAnswer> {
@@ -139,7 +154,6 @@ fn complete(batch: &Batch, reference: &Reference) -> Batch {
     for control in &mut batch.controls {
         if let Control::Erase(erase) = control {
             erase.sealed_minutes = histories::minute_counts(&reference.sealed_events(erase.source, &erase.user));
-            erase.sealed_sessions = histories::sealed_sessions(reference, erase.source, &erase.user);
         }
     }
     batch
@@ -200,58 +214,124 @@ fn other_batch_sizes_give_the_same_answers() {
     }
 }
 
-/// Snapshot plus changes of every followed view add up to the view.
-#[test]
-fn change_streams_add_up_to_the_views() {
-    for seed in 0..histories_to_run() / 8 {
-        // A follower from the start sees every session before it is sealed, so erasures can be followed, too.
-        let from_start = seed.is_multiple_of(2);
-        let options = Options::from_seed(seed);
-        let history = histories::random(seed, &Options { erasures: options.erasures && from_start, ..options });
-        let engine = engine(1 + (seed % 3) as usize);
-        let mut reference = Reference::default();
-        let subscribe_at = if from_start { 0 } else { history.batches.len() / 3 };
-        let mut streams = Vec::new();
-        for (at, batch) in history.batches.iter().enumerate() {
-            if at == subscribe_at {
-                streams = [View::Sessions, View::Journeys, View::Minutes].map(|v| engine.subscribe(v, 10_000).expect("a stream")).into();
-            }
-            let batch = complete(batch, &reference);
-            reference.apply(&batch);
-            submit(&engine, &batch);
-        }
-        let (time, _) = engine.ask(Query::Overview).expect("an answer");
-        let mut rows: BTreeMap<ViewRow, i64> = BTreeMap::new();
-        for stream in &streams {
-            while let Some(changes) = stream.try_next() {
-                for Change { row, diff, time: at } in changes {
-                    assert!(at <= time && diff.abs() == 1, "seed {seed}");
-                    *rows.entry(row).or_default() += diff;
+/// Rows of a stream, put together.
+#[derive(Default)]
+struct Followed {
+    rows: BTreeMap<RowKey, ViewRow>,
+    /// The events behind rows, as they came with them.
+    contents: BTreeMap<RowKey, Arc<Event>>,
+    closed: LogicalTime,
+    open: Vec<Change>,
+}
+
+impl Followed {
+    /// Takes what is there; every change is checked against what was known.
+    fn take(&mut self, stream: &Changes, context: &str) {
+        while let Some(next) = stream.try_next() {
+            match next {
+                Next::Changes(changes) => self.open.extend(changes),
+                Next::Closed(time) => {
+                    assert!(time >= self.closed, "{context}: times run on");
+                    self.closed = time;
+                    std::mem::take(&mut self.open).into_iter().for_each(|change| self.apply(change, context));
                 }
+                other => panic!("{context}: {other:?}"),
             }
         }
-        rows.retain(|_, count| *count != 0);
-        let got: Vec<ViewRow> = rows.into_iter().map(|(row, count)| (count == 1).then_some(row).expect("each row once")).collect();
-        assert_eq!(got, expected_rows(&reference, subscribe_at, &history), "seed {seed}");
+        assert!(self.open.is_empty(), "{context}: every time is closed");
+    }
+
+    fn apply(&mut self, change: Change, context: &str) {
+        let Change { time, row, diff } = change;
+        assert!(time <= self.closed && diff.abs() == 1, "{context}");
+        let key = row.key();
+        if let ViewRow::Erased { source, user } = &row {
+            self.rows.retain(|key, _| key.user() != Some((*source, user)));
+            return;
+        }
+        if let ViewRow::Event { content, .. } = &row
+            && let Some(event) = &content.0
+        {
+            self.contents.insert(key.clone(), event.clone());
+        }
+        let source_row = matches!(row, ViewRow::Source(_));
+        if diff > 0 {
+            let before = self.rows.insert(key, row);
+            assert!(before.is_none() || source_row, "{context}: a row is put over {before:?}");
+        } else {
+            // Rows of an erased user may be gone already.
+            let before = self.rows.remove(&key);
+            assert!(before.is_none() || before.as_ref() == Some(&row), "{context}: {row:?} is taken away, but there is {before:?}");
+        }
     }
 }
 
-/// The open rows of the reference; sealing after the subscription retracts nothing, so sealed sessions count from then on.
-fn expected_rows(reference: &Reference, subscribe_at: usize, history: &History) -> Vec<ViewRow> {
-    let mut before = Reference::default();
-    for batch in &history.batches[..subscribe_at] {
-        let batch = complete(batch, &before);
-        before.apply(&batch);
+/// A stream of all views from the beginning, and one that begins in the middle knowing what the first one had then, add up to the views
+/// at the end; and so does a snapshot with the changes behind it, as far as there were no sealed rows before it.
+#[test]
+fn change_streams_add_up_to_the_views() {
+    let all: Views = View::ALL.into_iter().collect();
+    for seed in 0..histories_to_run() / 4 {
+        let history = histories::random(seed, &Options::from_seed(seed));
+        let middle = history.batches.len() / 3;
+        let known = history.batches[middle - 1].time;
+        let engine = engine(1 + (seed % 3) as usize);
+        let context = format!("seed {seed}");
+        let whole = engine.subscribe(all, Start::After(0), usize::MAX).expect("a stream");
+        let later = engine.subscribe(all, Start::After(known), usize::MAX).expect("a stream");
+        let mut reference = Reference::default();
+        let (mut from_start, mut from_middle) = (Followed::default(), Followed::default());
+        for (at, batch) in history.batches.iter().enumerate() {
+            let batch = complete(batch, &reference);
+            reference.apply(&batch);
+            submit(&engine, &batch);
+            if at % 5 == 4 || at == middle - 1 {
+                let (time, _) = engine.ask(Query::Overview).expect("an answer");
+                from_start.take(&whole, &context);
+                assert_eq!(from_start.closed, time, "{context}");
+                compare_streamed(&from_start, &reference, &format!("{context}, batch {at}"));
+            }
+            if at == middle - 1 {
+                assert!(later.try_next().is_none(), "{context}: nothing of what is known is told");
+                from_middle.rows = from_start.rows.clone();
+                from_middle.contents = from_start.contents.clone();
+            }
+        }
+        let (time, _) = engine.ask(Query::Overview).expect("an answer");
+        from_start.take(&whole, &context);
+        from_middle.take(&later, &context);
+        assert_eq!((from_start.closed, from_middle.closed), (time, time), "{context}");
+        compare_streamed(&from_start, &reference, &context);
+        compare_streamed(&from_middle, &reference, &context);
     }
-    let sealed_before = before.sessions();
-    let was_sealed = |key: &(SourceId, EcoString), start| {
-        sealed_before.get(key).is_some_and(|sessions| sessions.iter().any(|s| s.sealed && s.start == start))
-    };
+}
+
+fn compare_streamed(followed: &Followed, reference: &Reference, context: &str) {
+    let mut expected = expected_rows(reference);
+    expected.sort();
+    let mut got: Vec<&ViewRow> = followed.rows.values().filter(|row| !matches!(row, ViewRow::Source(_))).collect();
+    got.sort();
+    for (got, want) in got.iter().zip(&expected) {
+        assert_eq!(*got, want, "{context}");
+    }
+    assert_eq!(got.len(), expected.len(), "{context}: rows");
+    for (event, _) in reference.events() {
+        let key = RowKey::Event(event.source, event.user.clone(), event.time, event.id);
+        assert_eq!(followed.contents.get(&key).map(|e| &**e), Some(&event), "{context}: the event behind a row");
+    }
+}
+
+fn expected_rows(reference: &Reference) -> Vec<ViewRow> {
     let mut rows = Vec::new();
+    rows.extend(reference.events().into_iter().map(|(event, session)| {
+        let Event { source, user, id, time, .. } = event;
+        ViewRow::Event { source, user, id, time, session, content: Content::default() }
+    }));
     for (key, sessions) in reference.sessions() {
-        rows.extend(sessions.iter().filter(|s| !s.sealed || !was_sealed(&key, s.start)).map(|s| ViewRow::Session {
+        rows.extend((1..).zip(&sessions).map(|(number, s)| ViewRow::Session {
             source: key.0,
             user: key.1.clone(),
+            number,
             first_event: s.first_event,
             start: s.start,
             end: s.end,
@@ -267,6 +347,10 @@ fn expected_rows(reference: &Reference, subscribe_at: usize, history: &History) 
         let cluster = labels.get(&key).copied();
         ViewRow::Journey { source: key.0, user: key.1, journey, cluster }
     }));
+    for (source, centroids) in reference.centroids() {
+        let row = |(cluster, centroid)| ViewRow::Cluster { source, cluster, centroid: Features::of(centroid) };
+        rows.extend((0..).zip(centroids).map(row));
+    }
     rows.extend(reference.minutes().into_iter().map(|((source, minute, page, event_type), (count, revenue))| ViewRow::Minute {
         source,
         minute,
@@ -275,28 +359,69 @@ fn expected_rows(reference: &Reference, subscribe_at: usize, history: &History) 
         count,
         revenue,
     }));
-    rows.sort();
+    rows.extend(reference.contexts().into_iter().map(|row| ViewRow::Context(Arc::new(row))));
+    rows.extend(reference.catalog().into_iter().map(row_of));
     rows
 }
 
-/// A follower that never reads loses its stream with `Resync` instead of holding memory.
+/// What a snapshot says is what a stream from the beginning has put together by then, for what is open.
 #[test]
-fn a_slow_follower_must_resync() {
-    let history = histories::random(1, &Options { seals: false, erasures: false, ..Options::from_seed(1) });
-    let engine = engine(1);
-    let stream = engine.subscribe(View::Sessions, 2).expect("a stream");
-    for batch in &history.batches {
-        submit(&engine, batch);
-    }
-    engine.ask(Query::Overview).expect("an answer");
-    let mut seen = 0;
-    let end = loop {
-        match stream.next() {
-            Next::Changes(_) => seen += 1,
-            end => break end,
+fn snapshots_are_the_sum_of_the_changes_before_them() {
+    for seed in 0..histories_to_run() / 16 {
+        let history = histories::random(seed, &Options { seals: false, ..Options::from_seed(seed) });
+        let engine = engine(1 + (seed % 3) as usize);
+        let views: Views = View::ALL.into_iter().collect();
+        let whole = engine.subscribe(views, Start::After(0), usize::MAX).expect("a stream");
+        let mut reference = Reference::default();
+        for batch in &history.batches {
+            reference.apply(batch);
+            submit(&engine, batch);
         }
-    };
-    assert_eq!((end, seen), (Next::Resync, 2));
+        let snapshot = engine.subscribe(views, Start::Snapshot, 1).expect("a stream");
+        let now = engine.subscribe(views, Start::Now, 1).expect("a stream");
+        let (time, _) = engine.ask(Query::Overview).expect("an answer");
+        let (mut changed, mut snapped) = (Followed::default(), Followed { closed: time, ..Followed::default() });
+        changed.take(&whole, "changes");
+        snapped.take(&snapshot, "snapshot");
+        assert_eq!(now.try_next(), Some(Next::Closed(time)));
+        // Contexts that have expired by the log's time are not part of a snapshot; these histories lie at the log's beginning.
+        assert_eq!(snapped.rows, changed.rows, "seed {seed}");
+    }
+}
+
+/// A follower that never reads loses its stream instead of holding memory; what it was given is complete up to the last closed time.
+#[test]
+fn a_slow_follower_loses_its_stream() {
+    let options = Options { seals: false, erasures: false, ..Options::from_seed(1) };
+    let history = histories::random(1, &options);
+    for workers in 1..=3 {
+        let engine = engine(workers);
+        let stream = engine.subscribe(View::Sessions, Start::After(0), 20).expect("a stream");
+        for batch in &history.batches {
+            submit(&engine, batch);
+        }
+        engine.ask(Query::Overview).expect("an answer");
+        assert!(stream.waiting() <= 20 + 40 * workers, "{} rows wait", stream.waiting());
+        let mut followed = Followed::default();
+        let end = loop {
+            match stream.next() {
+                Next::Changes(changes) => followed.open.extend(changes),
+                Next::Closed(time) => {
+                    followed.closed = time;
+                    std::mem::take(&mut followed.open).into_iter().for_each(|change| followed.apply(change, "slow"));
+                }
+                end => break end,
+            }
+        };
+        assert_eq!(end, Next::Lost);
+        let mut reference = Reference::default();
+        history.batches.iter().filter(|batch| batch.time <= followed.closed).for_each(|batch| reference.apply(batch));
+        let sessions = expected_rows(&reference).into_iter().filter(|row| matches!(row, ViewRow::Session { .. }));
+        let got: Vec<ViewRow> = followed.rows.into_values().filter(|row| !matches!(row, ViewRow::Source(_))).collect();
+        let mut want: Vec<ViewRow> = sessions.collect();
+        want.sort_by_key(ViewRow::key);
+        assert!(followed.closed > 0 && got == want, "{workers} workers, up to {}", followed.closed);
+    }
 }
 
 /// A listing in pages meets every user once, whatever the page size and the number of workers.

@@ -90,7 +90,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(name: &str, views: Views, paused: bool) -> Self {
+    pub fn new(name: &str, views: Views) -> Self {
         let words = views.iter().map(desireline_dataflows::changes::View::word).collect();
         let status = ProjectionStatus { name: name.to_owned(), views: words, since: now_micros(), ..ProjectionStatus::default() };
         Self {
@@ -98,7 +98,7 @@ impl Shared {
             views,
             status: Mutex::new(status),
             passed: watch::Sender::new(0),
-            orders: watch::Sender::new(Orders { paused, rebuilds: 0 }),
+            orders: watch::Sender::new(Orders::default()),
         }
     }
 

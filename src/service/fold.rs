@@ -77,6 +77,8 @@ pub struct LogFold {
     pub sources: BTreeMap<SourceId, SourceFold>,
     pub runs: BTreeMap<EcoString, serde_json::Value>,
     pub erasures: Vec<PendingErasure>,
+    /// The last erasure that has been carried out: the log does not name its user any more.
+    pub erased_until: LogicalTime,
     pub catalog: Catalog,
     pub paused_projections: BTreeSet<EcoString>,
     pub last_time: LogicalTime,
@@ -137,9 +139,8 @@ impl LogFold {
             Control::Run { run_id, body } => {
                 self.runs.insert(run_id.clone(), body.clone());
             }
-            Control::Erase(_)
-            | Control::DeleteEvent { .. }
-            | Control::Model(_)
+            Control::Erase(_) => self.erased_until = self.erased_until.max(time),
+            Control::DeleteEvent { .. } | Control::Model(_)
             | Control::SkipRow { .. } => {}
             Control::Catalog(entry) => drop(self.catalog.put(entry)),
             Control::Projection { name, paused: true } => drop(self.paused_projections.insert(name.clone())),

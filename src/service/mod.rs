@@ -26,6 +26,8 @@ pub mod types;
 pub use commit::HTTP_PARTITION;
 pub use config::*;
 pub use fold::{LogFold, SourceFold};
+pub use start::Begin;
+pub(crate) use start::REPLAY_ROWS;
 pub use types::*;
 
 use commit::{Latencies, Rate, Reply, Request};

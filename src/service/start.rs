@@ -7,7 +7,7 @@ use desireline_connectors::store::Store;
 use desireline_dataflows::{Engine, EngineConfig};
 use desireline_records::time::now_micros;
 use desireline_records::validate::Validator;
-use desireline_records::{Control, Progress};
+use desireline_records::{Control, LogicalTime, Progress};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 /// The shard of this release.
 const SHARD: u16 = 0;
 /// Rows of the log that a replay hands to the views at once.
-const REPLAY_ROWS: usize = 32_768;
+pub(crate) const REPLAY_ROWS: usize = 32_768;
 /// Commands waiting per worker. Few, because a query waits behind them.
 const ENGINE_QUEUE: usize = 2;
 /// Durable batches on their way to the workers.
@@ -30,9 +30,16 @@ fn unavailable(error: &LogError) -> ServiceError {
 }
 
 impl Service {
-    /// Starts everything behind the handle: opens (and fences) the log, replays it, starts the workers and the committer.
-    /// Returns at once with the replay under way; `ready` tells when it has finished.
+    /// Opens the log and begins; see [`Service::open`] and [`Begin::begin`].
     pub async fn start(config: ServiceConfig) -> Result<Self, ServiceError> {
+        let (service, begin) = Self::open(config).await?;
+        begin.begin(Vec::new());
+        Ok(service)
+    }
+
+    /// Opens (and fences) the log and starts the workers, which have nothing to do until [`Begin::begin`]: who follows the views from
+    /// a time on subscribes in between.
+    pub async fn open(config: ServiceConfig) -> Result<(Self, Begin), ServiceError> {
         let store = Store::open(&config.store_url, &config.store_options)
             .map_err(|error| ServiceError::Unavailable(format!("{error} ({})", error.hint())))?;
         let compaction =
@@ -73,9 +80,7 @@ impl Service {
             stopping: watch::Sender::new(false),
             config,
         });
-        let task = tokio::spawn(run(inner.clone(), writer, queue));
-        inner.tasks.lock().expect(NO_PANIC).push(task);
-        Ok(Self { inner })
+        Ok((Self { inner: inner.clone() }, Begin { inner, writer, queue }))
     }
 
     /// Stops taking work, commits what was taken, stops the workers.
@@ -93,12 +98,34 @@ impl Service {
     }
 }
 
+/// A service that has not begun.
+pub struct Begin {
+    inner: Arc<Inner>,
+    writer: LogWriter,
+    queue: mpsc::Receiver<commit::Request>,
+}
+
+impl Begin {
+    /// The time of the log's last batch.
+    pub fn last_time(&self) -> LogicalTime {
+        self.writer.last_time()
+    }
+
+    /// Begins the replay and returns at once; [`Service::ready`] tells when it has finished. It stops over at the times `ends`, so that
+    /// followers who know a view as of one of them can go on from there.
+    pub fn begin(self, ends: Vec<LogicalTime>) {
+        let Self { inner, writer, queue } = self;
+        let task = tokio::spawn(run(inner.clone(), writer, queue, ends));
+        inner.tasks.lock().expect(NO_PANIC).push(task);
+    }
+}
+
 /// Replays the log, then commits until the service stops.
-async fn run(inner: Arc<Inner>, writer: LogWriter, queue: mpsc::Receiver<commit::Request>) {
+async fn run(inner: Arc<Inner>, writer: LogWriter, queue: mpsc::Receiver<commit::Request>, ends: Vec<LogicalTime>) {
     let (views, durable) = mpsc::channel(DURABLE_QUEUE);
     let applier = inner.clone();
     let applier = tokio::task::spawn_blocking(move || commit::apply_durable(&applier, durable));
-    if let Err(error) = replay(&inner, &writer, &views).await {
+    if let Err(error) = replay(&inner, &writer, &views, ends).await {
         inner.log_lost(&error);
         drop(views);
         drop(applier.await);
@@ -130,10 +157,10 @@ fn maintain(inner: &Arc<Inner>, compactor: Compactor) -> Vec<tokio::task::JoinHa
     ]
 }
 
-async fn replay(inner: &Arc<Inner>, writer: &LogWriter, views: &mpsc::Sender<Durable>) -> Result<(), LogError> {
+async fn replay(inner: &Arc<Inner>, writer: &LogWriter, views: &mpsc::Sender<Durable>, ends: Vec<LogicalTime>) -> Result<(), LogError> {
     let last = writer.last_time();
     inner.replay.target.store(last, Ordering::Release);
-    let mut batches = inner.reader.batches(0, REPLAY_ROWS);
+    let mut batches = inner.reader.batches_ending(0, REPLAY_ROWS, ends);
     let mut seen = 0;
     while let Some(batch) = batches.next().await {
         let batch = batch?;

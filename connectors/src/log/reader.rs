@@ -63,10 +63,20 @@ impl LogReader {
     /// Everything after `after` (0: everything) up to the log's end at the time of the call, in log order. Neighbouring
     /// batches without controls come merged, up to `merge_rows` rows (0: not at all). Rows named by a `SkipRow` record are left out.
     pub fn batches(&self, after: LogicalTime, merge_rows: usize) -> impl Stream<Item = Result<Batch, LogError>> + Send + Unpin + use<> {
+        self.batches_ending(after, merge_rows, Vec::new())
+    }
+
+    /// Like [`Self::batches`], but no batch reaches over one of the times `ends`: what was true at such a time is true between two batches.
+    pub fn batches_ending(
+        &self,
+        after: LogicalTime,
+        merge_rows: usize,
+        ends: Vec<LogicalTime>,
+    ) -> impl Stream<Item = Result<Batch, LogError>> + Send + Unpin + use<> {
         let shared = self.shared.clone();
         let begin = async move {
             let (scan, skips) = begin(shared, after).await?;
-            Ok((scan, Batches { merger: Merger::new(after, merge_rows), skips }))
+            Ok((scan, Batches { merger: Merger::new(after, merge_rows, ends), skips }))
         };
         replay::pipeline(begin).boxed()
     }

@@ -19,14 +19,23 @@ const BATCHES_AHEAD: usize = 2;
 pub struct Merger {
     rows_max: usize,
     after: LogicalTime,
+    /// Ascending times at which a batch must end.
+    ends: Vec<LogicalTime>,
     pending: Batch,
     /// The number of the last frame in `pending`.
     last: Option<u64>,
 }
 
 impl Merger {
-    pub fn new(after: LogicalTime, rows_max: usize) -> Self {
-        Self { rows_max, after, pending: Batch::default(), last: None }
+    pub fn new(after: LogicalTime, rows_max: usize, mut ends: Vec<LogicalTime>) -> Self {
+        ends.sort_unstable();
+        Self { rows_max, after, ends, pending: Batch::default(), last: None }
+    }
+
+    /// Whether a batch has to end between the pending one and this time.
+    fn divided(&self, time: LogicalTime) -> bool {
+        let before = self.ends.partition_point(|end| *end < self.pending.time);
+        self.ends.get(before).is_some_and(|end| *end < time)
     }
 
     pub fn flush(&mut self) -> Option<Batch> {
@@ -45,7 +54,8 @@ impl Merger {
             let rows = frame.events as usize + frame.dead_letters as usize;
             let neighbour = self.last.is_some_and(|last| last + 1 == seq);
             let fits = self.rows_max > 0 && self.pending.len() + rows <= self.rows_max;
-            if (alone || !neighbour || !fits)
+            let divided = self.last.is_some() && self.divided(frame.time);
+            if (alone || !neighbour || !fits || divided)
                 && let Some(batch) = self.flush()
                 && !emit(batch)
             {

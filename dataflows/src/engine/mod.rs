@@ -117,6 +117,8 @@ pub enum Start {
     Snapshot,
     /// The changes after this time. The subscriber knows what was before.
     After(LogicalTime),
+    /// The changes from now on; the time that is closed now comes first.
+    Now,
 }
 
 pub(crate) enum Message {

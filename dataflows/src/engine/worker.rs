@@ -245,7 +245,7 @@ impl Views {
             subscription.state.waiting.fetch_add(snapshot.len(), Ordering::AcqRel);
             drop(subscription.to.send(Message::Changes(snapshot)));
         }
-        if subscription.state.beginning.fetch_sub(1, Ordering::AcqRel) == 1 && subscription.start == Start::Snapshot {
+        if subscription.state.beginning.fetch_sub(1, Ordering::AcqRel) == 1 && !matches!(subscription.start, Start::After(_)) {
             drop(subscription.to.send(Message::Closed(self.closed)));
         }
         self.subscriptions.push(subscription);
@@ -280,7 +280,7 @@ impl Views {
 impl Start {
     fn sees(self, time: LogicalTime) -> bool {
         match self {
-            Self::Snapshot => true,
+            Self::Snapshot | Self::Now => true,
             Self::After(known) => time > known,
         }
     }

@@ -3,7 +3,7 @@
 //! A user's context is made of the last run of its events in which each follows the one before by less than the time to live. It holds the
 //! newest items (an item as often as it occurs), the number of events per known category, and the time of the last event; it
 //! expires one time to live after that. Categories come from the catalog as it is now: an item that becomes known later counts from then
-//! on, also in contexts that have it already. With `renew_all` off, categories have a run of their own: only events of a known
+//! on, also in contexts that have it already. When the last event is sealed and too old to be followed by another, the context is gone. With `renew_all` off, categories have a run of their own: only events of a known
 //! category begin, continue and renew it.
 //!
 //! Like sessions, the answer depends on the set of accepted events alone. Fed by what the sessions view accepts and retracts, on the
@@ -131,10 +131,20 @@ impl Steps {
         })
     }
 
+    fn sealed(&self) -> usize {
+        self.sealed_until.map_or(0, |until| self.steps.partition_point(|step| (step.time, step.id) <= until))
+    }
+
+    /// Whether nothing is open and nothing can follow any more.
+    fn is_over(&self, boundary: Micros, settings: &ContextSettings) -> bool {
+        let last = self.steps.last().map_or(self.folded_last(), |step| step.time);
+        self.sealed() == self.steps.len() && boundary - last >= settings.ttl
+    }
+
     /// Forgets what nothing can bring back into the run. Sealed steps never change, and a later event is at or after the boundary: so
     /// of the sealed steps only the chain up to the last one counts, and only if something can still follow that in time.
     fn seal(&mut self, boundary: Micros, settings: &ContextSettings) {
-        let sealed = self.sealed_until.map_or(0, |until| self.steps.partition_point(|step| (step.time, step.id) <= until));
+        let sealed = self.sealed();
         let next = self.steps.get(sealed).map_or(boundary, |step| step.time.min(boundary));
         let last = if sealed > 0 { self.steps[sealed - 1].time } else { self.folded_last() };
         if next - last >= settings.ttl {
@@ -358,8 +368,13 @@ impl Work<'_> {
 
     fn seal(&mut self, source: SourceId, boundary: Micros) {
         let Some(settings) = self.sessions.borrow().sources.get(&source).and_then(|s| s.settings.context) else { return };
-        self.state.users.iter_mut().filter(|(key, _)| key.source == source).for_each(|(_, steps)| steps.seal(boundary, &settings));
-        self.state.users.retain(|_, steps| !steps.is_empty());
+        let of_source = self.state.users.iter().filter(|(key, _)| key.source == source);
+        let over = of_source.filter(|(_, steps)| steps.is_over(boundary, &settings)).map(|(key, _)| *key).collect::<Vec<_>>();
+        let forget = |work: &mut Self| {
+            work.state.users.iter_mut().filter(|(key, _)| key.source == source).for_each(|(_, steps)| steps.seal(boundary, &settings));
+            work.state.users.retain(|_, steps| !steps.is_empty());
+        };
+        if self.changes.borrow().follows(View::Context) { self.change(over, forget) } else { forget(self) }
     }
 
     /// A user of a shop has an entry in its catalog.

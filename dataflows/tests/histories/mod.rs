@@ -3,10 +3,11 @@
 use desireline_dataflows::views::minutes::minute_of;
 use desireline_records::time::{MINUTE, SECOND};
 use desireline_records::{
-    Batch, ClusterModel, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4, Micros, MinuteCount, Movement,
-    Seal, SessionRule, SourceId, SourceSettings,
+    Batch, CatalogEntry, ClusterModel, ContextSettings, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4, Item,
+    Micros, MinuteCount, Movement, Person, Product, Seal, SessionRule, SourceId, SourceSettings,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a history may contain.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub struct Options {
     pub seals: bool,
     pub erasures: bool,
     pub settings_changes: bool,
+    /// Of the second source.
+    pub context: ContextSettings,
 }
 
 impl Options {
@@ -24,6 +27,7 @@ impl Options {
             seals: !seed.is_multiple_of(3),
             erasures: seed % 5 < 3,
             settings_changes: seed % 7 < 3,
+            context: ContextSettings { ttl: 15 * MINUTE, items: 2 + (seed % 5) as u32, renew_all: seed % 4 < 2 },
         }
     }
 }
@@ -129,7 +133,10 @@ impl Maker {
         let time = (self.now - delay * MINUTE + jitter).max(0);
         let word = WORDS[self.random.below(4) as usize];
         self.ids += 1;
-        let mut event = event(source, &format!("u{user}"), &format!("e{}", self.ids), time);
+        // Users are numbers in one source, as the people of the catalog are.
+        let user = if source == 2 { user.to_string() } else { format!("u{user}") };
+        let mut event = event(source, &user, &format!("e{}", self.ids), time);
+        event.item = format!("i{}", self.random.below(12)).into();
         event.event_type = word.0.into();
         event.movement = word.1;
         event.page = ["/", "/a", "/b", ""][self.random.below(4) as usize].into();
@@ -175,12 +182,17 @@ impl Maker {
     fn settings(&mut self, source: SourceId, session_rule: SessionRule) -> Control {
         let clusters = 2 + self.random.below(2) as u16;
         let transaction_value = self.random.chance(30);
-        Control::Settings(SourceSettings { session_rule, clusters, transaction_value, ..SourceSettings::defaults(source) })
+        let context = (source == 2).then_some(self.options.context);
+        Control::Settings(SourceSettings { session_rule, clusters, transaction_value, context, ..SourceSettings::defaults(source) })
     }
 
     fn control(&mut self, versions: &mut BTreeMap<(SourceId, u16), u64>) -> Vec<Control> {
         let source = self.source();
-        match self.random.below(10) {
+        match self.random.below(14) {
+            10..=13 => {
+                let wanted = 1 + self.random.below(4);
+                (0..wanted).map(|_| self.entry()).collect()
+            }
             0..=2 => {
                 let wanted = 1 + self.random.below(3);
                 (0..wanted).filter_map(|_| self.deletion()).collect()
@@ -204,10 +216,33 @@ impl Maker {
     fn erasure(&mut self) -> Control {
         Control::Erase(EraseUser {
             source: self.source(),
-            user: format!("u{}", self.random.below(12)).into(),
+            user: if self.random.chance(75) { format!("u{}", self.random.below(12)) } else { self.random.below(12).to_string() }.into(),
             requested_at: self.now,
             sealed_minutes: Vec::new(),
             purged: None,
+        })
+    }
+
+    fn entry(&mut self) -> Control {
+        let category = |random: &mut Random| random.chance(60).then(|| format!("c{}", random.below(4)).into());
+        let parent_asin = format!("p{}", self.random.below(4)).into();
+        Control::Catalog(match self.random.below(3) {
+            0 => {
+                let asin = format!("i{}", self.random.below(12)).into();
+                let category = category(&mut self.random);
+                CatalogEntry::Item(Arc::new(Item { asin, parent_asin, variant: None, primary_image: None, category }))
+            }
+            1 => CatalogEntry::Product(Arc::new(Product {
+                parent_asin,
+                title: format!("t{}", self.random.below(100)).into(),
+                store: None,
+                main_category: category(&mut self.random),
+                avg_rating: None,
+                rating_number: None,
+                primary_image: None,
+                raw_metadata: None,
+            })),
+            _ => CatalogEntry::Person(Arc::new(Person { id: self.random.below(12) as i64, username: category(&mut self.random) })),
         })
     }
 
