@@ -9,6 +9,9 @@
 //!
 //! Cardinality is bounded: routes are templates, never raw paths; sources and partitions are as many as are configured.
 
+mod projections;
+
+use crate::projections::ProjectionStatus;
 use crate::service::{SourceStatus, Status};
 use desireline_records::time;
 use prometheus_client::collector::Collector;
@@ -22,7 +25,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt::{self, Error};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -51,6 +54,8 @@ pub struct Metrics {
     resyncs: Counter,
     corrections: Counter,
     violations: Counter,
+    behind: Counter,
+    behind_told: Mutex<Option<Instant>>,
 }
 
 /// What the scheduler knows about its runs.
@@ -67,6 +72,9 @@ impl fmt::Debug for Metrics {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
+
+/// How often the log is told that Redis is behind.
+const BEHIND_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Seconds; from a cached health check to a large export.
 const LATENCY_BUCKETS_S: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -90,9 +98,27 @@ impl Default for Metrics {
         registry.register("live_resyncs", "Slow subscribers that were sent a new snapshot", resyncs.clone());
         registry.register("live_corrections", "Cells of closed minutes seen to change", corrections.clone());
         registry.register("invariant_violations", "Observations of a source whose counters do not add up", violations.clone());
+        let behind = Counter::default();
+        registry.register("interactions_redis_behind", "Answers of POST /api/event that did not wait for Redis any longer", behind.clone());
         let status = Arc::new(StatusCollector::default());
         registry.register_collector(Box::new(status.clone()));
-        Self { registry, status, requests, latency, under_way, panics, timeouts, refused, subscribers, resyncs, corrections, violations }
+        let behind_told = Mutex::default();
+        Self {
+            registry,
+            status,
+            requests,
+            latency,
+            under_way,
+            panics,
+            timeouts,
+            refused,
+            subscribers,
+            resyncs,
+            corrections,
+            violations,
+            behind,
+            behind_told,
+        }
     }
 }
 
@@ -131,15 +157,26 @@ impl Metrics {
         self.corrections.inc_by(cells);
     }
 
+    /// An interaction was answered before Redis had it. The log is told at most every ten seconds.
+    pub fn redis_is_behind(&self) {
+        self.behind.inc();
+        let mut told = self.behind_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= BEHIND_TOLD_EVERY) {
+            *told = Some(Instant::now());
+            drop(told);
+            tracing::warn!(answers = self.behind.get(), "interactions are answered before Redis has them; it follows by itself");
+        }
+    }
+
     /// Everything, in the text format, with the service's own numbers as of `status`.
-    pub fn print(&self, status: Option<Status>, runs: RunNumbers) -> String {
+    pub fn print(&self, status: Option<Status>, runs: RunNumbers, projections: Vec<ProjectionStatus>) -> String {
         if let Some(status) = &status {
             for source in status.sources.iter().filter(|source| !source.counters.balanced()) {
                 self.violations.inc();
                 tracing::error!(source_id = source.source_id, counters = ?source.counters, "the counters of a source do not add up");
             }
         }
-        *self.status.latest.lock().unwrap_or_else(PoisonError::into_inner) = (status, runs);
+        *self.status.latest.lock().unwrap_or_else(PoisonError::into_inner) = Latest { status, runs, projections };
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text
@@ -163,7 +200,14 @@ fn page_bytes() -> u64 {
 
 #[derive(Debug, Default)]
 struct StatusCollector {
-    latest: Mutex<(Option<Status>, RunNumbers)>,
+    latest: Mutex<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    status: Option<Status>,
+    runs: RunNumbers,
+    projections: Vec<ProjectionStatus>,
 }
 
 type SourceNumber = (&'static str, &'static str, fn(&SourceStatus) -> u64);
@@ -234,8 +278,9 @@ impl Collector for StatusCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         gauge(&mut encoder, "resident_memory_bytes", "Resident memory of the process", resident_bytes() as f64)?;
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        encode_runs(&mut encoder, &latest.1)?;
-        let Some(status) = latest.0.as_ref() else {
+        encode_runs(&mut encoder, &latest.runs)?;
+        projections::encode(&mut encoder, &latest.projections)?;
+        let Some(status) = latest.status.as_ref() else {
             return Ok(());
         };
         for (name, help, read) in STATUS_GAUGES {
@@ -315,6 +360,10 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
+fn gauge_of(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: f64) -> Result<(), Error> {
+    ConstGauge::new(value).encode(metric.encode_family(&labels)?)
+}
+
 /// Prints a number under the labels of its source.
 trait EncodeIn {
     fn encode_in(&self, metric: &mut MetricEncoder<'_>, source: &SourceStatus) -> Result<(), Error>;
@@ -385,7 +434,7 @@ mod tests {
         metrics.request_ended("GET", "/view", 200, Duration::from_millis(3));
         let balanced = SourceCounters { received: 10, applied: 8, duplicate: 1, rejected: 1, ..SourceCounters::default() };
         let runs = RunNumbers { totals: vec![("ingest".into(), "SUCCESS", 1)], waiting: 0, working: 2 };
-        let text = metrics.print(Some(status(balanced)), runs);
+        let text = metrics.print(Some(status(balanced)), runs, Vec::new());
         for line in [
             "desireline_http_requests_total{method=\"GET\",route=\"/view\",status=\"200\"} 1",
             "desireline_source_received_total{source_id=\"7\",name=\"a \\\"shop\\\"\"} 10",
@@ -407,14 +456,14 @@ mod tests {
     fn a_broken_conservation_law_is_counted() {
         let metrics = Metrics::default();
         let lost = SourceCounters { received: 10, applied: 8, ..SourceCounters::default() };
-        let text = metrics.print(Some(status(lost)), RunNumbers::default());
+        let text = metrics.print(Some(status(lost)), RunNumbers::default(), Vec::new());
         assert!(text.contains("desireline_source_unbalanced{source_id=\"7\",name=\"a \\\"shop\\\"\"} 1.0"), "{text}");
         assert!(text.contains("desireline_invariant_violations_total 1"), "{text}");
     }
 
     #[test]
     fn without_a_status_the_process_is_still_shown() {
-        let text = Metrics::default().print(None, RunNumbers::default());
+        let text = Metrics::default().print(None, RunNumbers::default(), Vec::new());
         let line = text.lines().find(|l| l.starts_with("desireline_resident_memory_bytes ")).expect("memory");
         let bytes: f64 = line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number");
         assert!(bytes > 1e6, "{bytes}");

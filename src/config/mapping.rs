@@ -2,8 +2,9 @@
 
 use super::Config;
 use super::schema::Source;
-use super::values::{AccessScope, micros};
-use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, LiveConfig, Scope, TlsFiles};
+use super::values::{AccessScope, UnknownPolicy, micros};
+use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, InteractionsConfig, LiveConfig, Scope, TlsFiles};
+use crate::projections::FollowerConfig;
 use crate::runs::RunsConfig;
 use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, SealingConfig, ServiceConfig};
 use crate::trigger::TriggerConfig;
@@ -12,6 +13,7 @@ use desireline_connectors::kafka::KafkaConfig;
 use desireline_records::words::Words;
 use desireline_records::{ContextSettings, SourceId, SourceSettings, UserIdType};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The settings of a source without a block of its own.
 pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
@@ -142,6 +144,19 @@ pub fn http(config: &Config) -> HttpConfig {
             queue_frames: http.live_queue_frames,
             cells_max: http.live_cells_max,
         },
+        interactions: interactions(config),
+    }
+}
+
+fn interactions(config: &Config) -> InteractionsConfig {
+    let interactions = &config.interactions;
+    let redis = &config.projection.redis;
+    InteractionsConfig {
+        source: interactions.source_id,
+        reject_unknown: interactions.unknown == UnknownPolicy::Reject,
+        event_time: interactions.event_time,
+        redis_wait: redis.url.as_ref().filter(|_| redis.wait_ms > 0).map(|_| Duration::from_millis(redis.wait_ms)),
+        catalog_entries_max: interactions.catalog_entries_max,
     }
 }
 
@@ -171,6 +186,18 @@ pub fn runs(config: &Config) -> RunsConfig {
         record_timeout: runs.record_timeout,
         record_retry: runs.record_retry,
         interruptions_max: runs.interruptions_max,
+    }
+}
+
+/// How projections follow the views.
+pub fn followers(config: &Config) -> FollowerConfig {
+    let all = &config.projections;
+    FollowerConfig {
+        queue_rows_max: all.queue_rows_max,
+        batch_rows_max: all.batch_rows_max,
+        retry_min: all.retry_min,
+        retry_max: all.retry_max.max(all.retry_min),
+        check_every: all.check_every,
     }
 }
 

@@ -1,10 +1,14 @@
 //! The narrow door between HTTP and the service: what the handlers call, so that they can be tested against a backend that
 //! is busy, broken or slow at will.
 
+use crate::projections::{ProjectionStatus, Projections};
 use crate::service::*;
 use async_trait::async_trait;
+use desireline_dataflows::changes::ContextRow;
+use desireline_dataflows::views::catalog::Catalog;
 use desireline_records::validate::Validator;
-use desireline_records::{DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token};
+use desireline_records::{CatalogEntry, DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token};
+use ecow::EcoString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +16,12 @@ use std::time::Duration;
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     async fn ingest(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Receipt, ServiceError>;
+    /// As `ingest`, but the answer does not wait for the views.
+    async fn take(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Token, ServiceError>;
+    async fn put_catalog(&self, entries: Vec<CatalogEntry>) -> Result<Token, ServiceError>;
+    /// Reads the catalog. Short: commits wait meanwhile.
+    fn read_catalog(&self, read: &mut dyn FnMut(&Catalog));
+    async fn context(&self, source: SourceId, user: EcoString, at_least: Option<Token>) -> Result<At<Option<ContextRow>>, ServiceError>;
     async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError>;
     async fn sessions(&self, query: SessionsQuery) -> Result<At<Page<SessionRow>>, ServiceError>;
     async fn journeys(&self, query: JourneysQuery) -> Result<At<Page<JourneyRow>>, ServiceError>;
@@ -34,6 +44,22 @@ pub trait Backend: Send + Sync + 'static {
 impl Backend for Service {
     async fn ingest(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Receipt, ServiceError> {
         self.ingest(events, dead_letters).await
+    }
+
+    async fn take(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Token, ServiceError> {
+        self.take(events, dead_letters).await
+    }
+
+    async fn put_catalog(&self, entries: Vec<CatalogEntry>) -> Result<Token, ServiceError> {
+        self.put_catalog(entries).await
+    }
+
+    fn read_catalog(&self, read: &mut dyn FnMut(&Catalog)) {
+        self.with_catalog(read);
+    }
+
+    async fn context(&self, source: SourceId, user: EcoString, at_least: Option<Token>) -> Result<At<Option<ContextRow>>, ServiceError> {
+        self.context(source, user, at_least).await
     }
 
     async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError> {
@@ -98,5 +124,33 @@ impl Backend for Service {
 
     fn ready(&self) -> bool {
         self.ready()
+    }
+}
+
+/// The followers of the views, as [`Projections`] has them.
+#[async_trait]
+pub trait Followers: Send + Sync + 'static {
+    fn list(&self) -> Vec<ProjectionStatus>;
+    async fn rebuild(&self, name: &str) -> Result<(), ServiceError>;
+    async fn pause(&self, name: &str, paused: bool) -> Result<(), ServiceError>;
+    async fn wait_passed(&self, name: &str, token: Token, deadline: Duration) -> bool;
+}
+
+#[async_trait]
+impl Followers for Projections {
+    fn list(&self) -> Vec<ProjectionStatus> {
+        self.list()
+    }
+
+    async fn rebuild(&self, name: &str) -> Result<(), ServiceError> {
+        self.rebuild(name).await
+    }
+
+    async fn pause(&self, name: &str, paused: bool) -> Result<(), ServiceError> {
+        self.pause(name, paused).await
+    }
+
+    async fn wait_passed(&self, name: &str, token: Token, deadline: Duration) -> bool {
+        self.wait_passed(name, token, deadline).await
     }
 }

@@ -3,6 +3,7 @@
 //! Every number here is a limit on something that can grow; a request that meets one is answered with a documented status,
 //! never dropped in silence.
 
+use desireline_records::SourceId;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ pub struct HttpConfig {
     /// How long a shutdown waits for requests under way.
     pub shutdown_grace: Duration,
     pub live: LiveConfig,
+    pub interactions: InteractionsConfig,
 }
 
 impl Default for HttpConfig {
@@ -60,6 +62,7 @@ impl Default for HttpConfig {
             connections_max: 2_048,
             shutdown_grace: Duration::from_secs(10),
             live: LiveConfig::default(),
+            interactions: InteractionsConfig::default(),
         }
     }
 }
@@ -93,6 +96,27 @@ pub struct LiveConfig {
 impl Default for LiveConfig {
     fn default() -> Self {
         Self { subscribers_max: 256, poll_every: Duration::from_millis(250), queue_frames: 64, cells_max: 20_000 }
+    }
+}
+
+/// What a shop's users do, and the shop's catalog.
+#[derive(Clone, Debug)]
+pub struct InteractionsConfig {
+    /// The source that interactions are events of.
+    pub source: SourceId,
+    /// An event of an item or a user that the catalog does not know becomes a dead letter.
+    pub reject_unknown: bool,
+    /// The time of an event is its `metadata.timestamp` where that is valid.
+    pub event_time: bool,
+    /// How long an answer waits for Redis to have the event; absent where nothing is kept in Redis.
+    pub redis_wait: Option<Duration>,
+    /// Most entries in one request that changes the catalog.
+    pub catalog_entries_max: usize,
+}
+
+impl Default for InteractionsConfig {
+    fn default() -> Self {
+        Self { source: 1_000, reject_unknown: false, event_time: false, redis_wait: None, catalog_entries_max: 100_000 }
     }
 }
 

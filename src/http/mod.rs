@@ -19,9 +19,12 @@ pub mod config;
 mod dagster;
 mod error;
 mod event_body;
+mod fields;
 mod frame;
 mod ids;
 mod ingest;
+mod interaction_body;
+mod interactions;
 mod live;
 mod openapi;
 mod operations;
@@ -33,8 +36,8 @@ mod serve;
 mod tests;
 pub mod wire;
 
-pub use backend::Backend;
-pub use config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, LiveConfig, Scope, TlsFiles};
+pub use backend::{Backend, Followers};
+pub use config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, InteractionsConfig, LiveConfig, Scope, TlsFiles};
 pub use error::{ApiError, ErrorBody, FieldError};
 pub use live::LiveHub;
 pub use serve::{Listener, ServeError, bind, serve};
@@ -58,6 +61,7 @@ use utoipa_axum::routes;
 pub struct AppState {
     backend: Arc<dyn Backend>,
     runs: Runs,
+    followers: Arc<dyn Followers>,
     config: Arc<HttpConfig>,
     metrics: Arc<Metrics>,
     live: Arc<LiveHub>,
@@ -66,7 +70,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(config: HttpConfig, backend: Arc<dyn Backend>, runs: Runs, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: HttpConfig, backend: Arc<dyn Backend>, runs: Runs, followers: impl Followers, metrics: Arc<Metrics>) -> Self {
         Self {
             live: LiveHub::new(Arc::clone(&backend), Arc::clone(&metrics), config.live.clone()),
             permits: Arc::new(Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS))),
@@ -74,6 +78,7 @@ impl AppState {
             config: Arc::new(config),
             backend,
             runs,
+            followers: Arc::new(followers),
             metrics,
         }
     }
@@ -107,7 +112,12 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(operations::health))
         .routes(routes!(operations::api_health))
         .routes(routes!(operations::ready));
-    let ingest = OpenApiRouter::new().routes(routes!(ingest::ingest)).routes(routes!(ingest::ingest_batch));
+    let ingest = OpenApiRouter::new()
+        .routes(routes!(ingest::ingest))
+        .routes(routes!(ingest::ingest_batch))
+        .routes(routes!(interactions::event))
+        // Clients of the original were redirected to this spelling.
+        .route("/api/event/", axum::routing::post(interactions::event));
     let read = OpenApiRouter::new()
         .routes(routes!(queries::view))
         .routes(routes!(queries::sessions))
@@ -157,13 +167,14 @@ fn cors(config: &HttpConfig) -> CorsLayer {
     }
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
             frame::REQUEST_ID,
             HeaderName::from_static("last-event-id"),
+            HeaderName::from_static("idempotency-key"),
         ])
         .expose_headers([frame::REQUEST_ID, frame::AS_OF, header::RETRY_AFTER])
         .max_age(Duration::from_secs(600))

@@ -35,6 +35,7 @@ const BEARER: &str = "bearer";
     tags(
         (name = "ingest", description = "Events in"),
         (name = "views", description = "Answers out"),
+        (name = "shop", description = "What users do with items, and what becomes of it"),
         (name = "runs", description = "Work that outlives a request"),
         (name = "operations", description = "Health, status, dead letters, erasure")
     )

@@ -98,7 +98,7 @@ async fn wait(state: &AppState, at_least: Option<Token>) -> Result<(), ApiError>
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     // A server that is replaying still tells about itself.
     let status = state.backend.status().await.ok();
-    let text = state.metrics.print(status, state.run_numbers());
+    let text = state.metrics.print(status, state.run_numbers(), state.followers.list());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

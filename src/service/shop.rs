@@ -5,8 +5,9 @@ use super::{At, NO_PANIC, Service, ServiceError};
 use desireline_dataflows::changes::ContextRow;
 use desireline_dataflows::query::{Answer, Query};
 use desireline_dataflows::views::catalog::Catalog;
-use desireline_records::{CatalogEntry, Control, LogicalTime, Progress, SourceId, Token};
+use desireline_records::{CatalogEntry, Control, DeadLetter, Event, LogicalTime, Progress, SourceId, Token};
 use ecow::EcoString;
+use tokio::sync::oneshot;
 
 /// Entries that one commit takes; more are divided.
 const ENTRIES_PER_COMMIT: usize = 10_000;

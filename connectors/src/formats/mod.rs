@@ -33,7 +33,8 @@ pub(crate) use ampelios::{normalise, push_field};
 use clickstream::SESSION_USER_CHARS;
 pub(crate) use clickstream::from_properties;
 pub use dead::{Refusal, readable_source, readable_user, to_dead_letter};
-pub(crate) use scalar::{check_properties, parse_time_flexible, parse_value};
+pub(crate) use scalar::parse_value;
+pub use scalar::{check_properties, parse_time_flexible};
 
 use desireline_records::{Micros, RawEvent, SourceId, time::SECOND};
 use ecow::{EcoString, eco_format};

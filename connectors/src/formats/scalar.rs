@@ -58,7 +58,7 @@ pub(super) fn value(field: &'static str, raw: Option<&RawValue>) -> Result<Optio
 }
 
 /// Seconds since 1970 with or without a fraction, milliseconds when the number is too large for seconds, or RFC 3339.
-pub(crate) fn parse_time_flexible(field: &'static str, text: &str) -> Result<Option<Micros>, Malformed> {
+pub fn parse_time_flexible(field: &'static str, text: &str) -> Result<Option<Micros>, Malformed> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -120,7 +120,7 @@ fn parse_scientific(text: &str, decimals: u32) -> Option<i64> {
 }
 
 /// A JSON object as text, checked as deeply as a reader of it will look; `{}` and null are empty.
-pub(crate) fn check_properties(text: &str) -> Result<&str, Malformed> {
+pub fn check_properties(text: &str) -> Result<&str, Malformed> {
     const FIELD: &str = "properties";
     let text = text.trim();
     if text.is_empty() || text == "null" || text == "{}" {

@@ -14,6 +14,7 @@ use super::{ConfigArgs, block_on, limits, logging, out};
 use crate::config::{Config, mapping};
 use crate::http::{self, AppState, Listener, ServeError};
 use crate::metrics::Metrics;
+use crate::projections::Projections;
 use clap::Args;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,7 +77,8 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     let stack = Stack::start(config).await?;
     out(&banner(config, &listeners));
 
-    let state = AppState::new(http_config, Arc::new(stack.service.clone()), stack.runs.clone(), Arc::new(Metrics::default()));
+    let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));
+    let state = AppState::new(http_config, backend, stack.runs.clone(), Projections::none(), metrics);
     let http_stop = CancellationToken::new();
     let until = http_stop.clone().cancelled_owned();
     let failed = stop.clone();

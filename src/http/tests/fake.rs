@@ -1,17 +1,21 @@
 //! A backend that answers as it is told, and the router in front of it.
 
-use super::super::backend::Backend;
+use super::super::backend::{Backend, Followers};
 use super::super::config::HttpConfig;
 use super::super::{AppState, router};
 use crate::metrics::Metrics;
+use crate::projections::{FollowerState, ProjectionStatus};
 use crate::runs::{RunStore, Runs, RunsConfig};
 use crate::service::*;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use desireline_dataflows::changes::ContextRow;
+use desireline_dataflows::views::catalog::Catalog;
 use desireline_records::validate::Validator;
-use desireline_records::{DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token, UserIdType};
+use desireline_records::{CatalogEntry, DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token, UserIdType};
+use ecow::EcoString;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,6 +46,8 @@ pub struct Fake {
     pub waited: Mutex<Vec<Token>>,
     pub status_calls: AtomicUsize,
     pub deleted: Mutex<Vec<String>>,
+    pub catalog: Mutex<Catalog>,
+    pub context: Mutex<Option<ContextRow>>,
 }
 
 impl Fake {
@@ -120,6 +126,27 @@ impl Backend for Fake {
         self.events.lock().expect("lock").extend(events);
         self.letters.lock().expect("lock").extend(dead_letters);
         Ok(Receipt { token: self.token(), inserted, duplicates: 0 })
+    }
+
+    async fn take(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Token, ServiceError> {
+        self.ingest(events, dead_letters).await.map(|receipt| receipt.token)
+    }
+
+    async fn put_catalog(&self, entries: Vec<CatalogEntry>) -> Result<Token, ServiceError> {
+        self.act().await?;
+        let mut catalog = self.catalog.lock().expect("lock");
+        entries.iter().for_each(|entry| drop(catalog.put(entry)));
+        Ok(self.token())
+    }
+
+    fn read_catalog(&self, read: &mut dyn FnMut(&Catalog)) {
+        read(&self.catalog.lock().expect("lock"));
+    }
+
+    async fn context(&self, source: SourceId, user: EcoString, _: Option<Token>) -> Result<At<Option<ContextRow>>, ServiceError> {
+        self.act().await?;
+        let row = self.context.lock().expect("lock").clone();
+        Ok(self.at(row.filter(|row| row.source == source && row.user == user)))
     }
 
     async fn wait_applied(&self, token: Token, _deadline: Duration) -> Result<(), ServiceError> {
@@ -234,6 +261,57 @@ impl Backend for Fake {
     }
 }
 
+/// Two followers, of which Redis is slow.
+#[derive(Default)]
+pub struct FakeFollowers {
+    pub orders: Mutex<Vec<String>>,
+    pub passed: AtomicBool,
+    pub waits: AtomicUsize,
+}
+
+#[async_trait]
+impl Followers for Arc<FakeFollowers> {
+    fn list(&self) -> Vec<ProjectionStatus> {
+        let redis = ProjectionStatus {
+            name: "redis".into(),
+            state: FollowerState::Failing,
+            views: vec!["context"],
+            applied: Some(900),
+            lag_ms: Some(100),
+            lag_rows: 3,
+            rows_applied: 7,
+            failures: 1,
+            error: Some("connection refused".into()),
+            since: 1_700_000_000_000_000,
+            ..ProjectionStatus::default()
+        };
+        vec![ProjectionStatus { name: "postgres".into(), ..ProjectionStatus::default() }, redis]
+    }
+
+    async fn rebuild(&self, name: &str) -> Result<(), ServiceError> {
+        self.order("rebuild", name)
+    }
+
+    async fn pause(&self, name: &str, paused: bool) -> Result<(), ServiceError> {
+        self.order(if paused { "pause" } else { "resume" }, name)
+    }
+
+    async fn wait_passed(&self, _: &str, _: Token, _: Duration) -> bool {
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        self.passed.load(Ordering::SeqCst)
+    }
+}
+
+impl FakeFollowers {
+    fn order(&self, order: &str, name: &str) -> Result<(), ServiceError> {
+        if name != "redis" {
+            return Err(ServiceError::NotFound(format!("there is no projection {name}")));
+        }
+        self.orders.lock().expect("lock").push(order.to_owned());
+        Ok(())
+    }
+}
+
 /// Runs that are recorded nowhere.
 struct Nowhere;
 
@@ -247,6 +325,7 @@ impl RunStore for Nowhere {
 /// A router and what stands behind it.
 pub struct Site {
     pub fake: Arc<Fake>,
+    pub followers: Arc<FakeFollowers>,
     pub router: Router,
     pub runs: Runs,
     pub state: AppState,
@@ -275,8 +354,9 @@ impl Site {
         *fake.users.lock().expect("lock") = 2;
         let runs = Runs::new(RunsConfig::default(), Arc::new(Nowhere));
         runs.restore(Vec::<(String, Value)>::new());
-        let state = AppState::new(config, fake.clone(), runs.clone(), Arc::new(Metrics::default()));
-        Self { router: router(state.clone()), fake, runs, state }
+        let followers = Arc::<FakeFollowers>::default();
+        let state = AppState::new(config, fake.clone(), runs.clone(), followers.clone(), Arc::new(Metrics::default()));
+        Self { router: router(state.clone()), fake, followers, runs, state }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

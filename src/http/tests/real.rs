@@ -4,6 +4,7 @@ use crate::config::{Inputs, load, mapping};
 use crate::http::config::HttpConfig;
 use crate::http::{AppState, router};
 use crate::metrics::Metrics;
+use crate::projections::Projections;
 use crate::runs::{Runs, RunsConfig};
 use crate::service::Service;
 use axum::Router;
@@ -31,7 +32,8 @@ impl Real {
         tokio::time::timeout(Duration::from_secs(20), service.wait_ready()).await.expect("in time").expect("ready");
         let runs = Runs::new(RunsConfig::default(), Arc::new(service.clone()));
         runs.restore(service.recorded_runs());
-        let state = AppState::new(HttpConfig::default(), Arc::new(service.clone()), runs, Arc::new(Metrics::default()));
+        let state =
+            AppState::new(HttpConfig::default(), Arc::new(service.clone()), runs, Projections::none(), Arc::new(Metrics::default()));
         Self { service, router: router(state), _folder: folder }
     }
 
