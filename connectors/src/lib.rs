@@ -1,5 +1,6 @@
 pub mod cold;
 pub mod csv;
+pub mod dataset;
 pub mod formats;
 pub mod kafka;
 pub mod log;

@@ -14,6 +14,10 @@
 //! - Locally there are no timeouts: a disk that hangs, hangs the caller.
 //! - The lock of [`Store::lock`] is advisory (`flock`) and exists only locally; on S3 the fence of the log does its work.
 
+mod replace;
+
+pub use replace::{Replaced, Upload};
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
