@@ -2,9 +2,10 @@
 
 use super::Config;
 use super::schema::Source;
-use super::values::{AccessScope, UnknownPolicy, micros};
+use super::values::{AccessScope, RerankProfile, UnknownPolicy, micros};
 use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, InteractionsConfig, LiveConfig, Scope, TlsFiles};
 use crate::projections::FollowerConfig;
+use crate::rerank::{Overrides, Profile, RerankConfig};
 use crate::runs::RunsConfig;
 use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, SealingConfig, ServiceConfig};
 use crate::trigger::TriggerConfig;
@@ -145,6 +146,7 @@ pub fn http(config: &Config) -> HttpConfig {
             cells_max: http.live_cells_max,
         },
         interactions: interactions(config),
+        rerank: rerank(config),
     }
 }
 
@@ -157,6 +159,34 @@ fn interactions(config: &Config) -> InteractionsConfig {
         event_time: interactions.event_time,
         redis_wait: redis.url.as_ref().filter(|_| redis.wait_ms > 0).map(|_| Duration::from_millis(redis.wait_ms)),
         catalog_entries_max: interactions.catalog_entries_max,
+    }
+}
+
+fn rerank(config: &Config) -> RerankConfig {
+    let set = &config.rerank;
+    RerankConfig {
+        profile: match set.profile {
+            RerankProfile::Code => Profile::Code,
+            RerankProfile::Readme => Profile::Readme,
+            RerankProfile::SystemDoc => Profile::SystemDoc,
+        },
+        top_n: set.top_n,
+        candidates_max: set.candidates_max,
+        overrides: Overrides {
+            boost_per_event: set.boost_per_event,
+            boost_max: set.boost_max,
+            recent_top5: set.recent_top5,
+            recent_top10: set.recent_top10,
+            recent_rest: set.recent_rest,
+            diversity_share: set.diversity_share,
+            diversity_factor: set.diversity_factor,
+            category_max: set.category_max,
+            category_factor: set.category_factor,
+            diversity_rounds: set.diversity_rounds,
+            cumulative: set.cumulative,
+            popularity_floor: set.popularity_floor,
+            popularity_factor: set.popularity_factor,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every number here is a limit on something that can grow; a request that meets one is answered with a documented status,
 //! never dropped in silence.
 
+use crate::rerank::RerankConfig;
 use desireline_records::SourceId;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ pub struct HttpConfig {
     pub shutdown_grace: Duration,
     pub live: LiveConfig,
     pub interactions: InteractionsConfig,
+    pub rerank: RerankConfig,
 }
 
 impl Default for HttpConfig {
@@ -63,6 +65,7 @@ impl Default for HttpConfig {
             shutdown_grace: Duration::from_secs(10),
             live: LiveConfig::default(),
             interactions: InteractionsConfig::default(),
+            rerank: RerankConfig::default(),
         }
     }
 }

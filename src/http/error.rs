@@ -36,7 +36,7 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldError>,
-    /// The rejected events of a batch of which nothing was accepted.
+    /// The rejected entries of a batch of which nothing was accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub rejected: Vec<super::ingest::RejectedEvent>,

@@ -31,7 +31,7 @@ use utoipa::ToSchema;
 /// The source of events that name none.
 const DEFAULT_SOURCE: SourceId = 0;
 /// Bodies up to this size are read on the thread that received them.
-const INLINE_BYTES_MAX: usize = 32 << 10;
+pub(super) const INLINE_BYTES_MAX: usize = 32 << 10;
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct IngestReply {
@@ -42,7 +42,7 @@ pub struct IngestReply {
     pub token: String,
 }
 
-/// An event of a batch that was refused.
+/// An event of a batch, or another entry of a list, that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RejectedEvent {
     /// Its place in the batch, from 0. NDJSON: the line, blank ones not counted.

@@ -15,7 +15,10 @@
 mod access;
 mod backend;
 mod body;
+mod catalog;
+mod catalog_body;
 pub mod config;
+mod context;
 mod dagster;
 mod error;
 mod event_body;
@@ -30,7 +33,9 @@ mod openapi;
 mod operations;
 mod params;
 mod partitions;
+mod projections;
 mod queries;
+mod rerank_body;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -71,14 +76,15 @@ pub struct AppState {
 
 impl AppState {
     pub fn new(config: HttpConfig, backend: Arc<dyn Backend>, runs: Runs, followers: impl Followers, metrics: Arc<Metrics>) -> Self {
+        let followers: Arc<dyn Followers> = Arc::new(followers);
         Self {
-            live: LiveHub::new(Arc::clone(&backend), Arc::clone(&metrics), config.live.clone()),
+            live: LiveHub::new(Arc::clone(&backend), Arc::clone(&followers), Arc::clone(&metrics), config.live.clone()),
             permits: Arc::new(Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS))),
             ids: Arc::default(),
             config: Arc::new(config),
             backend,
             runs,
-            followers: Arc::new(followers),
+            followers,
             metrics,
         }
     }
@@ -117,13 +123,22 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(ingest::ingest_batch))
         .routes(routes!(interactions::event))
         // Clients of the original were redirected to this spelling.
-        .route("/api/event/", axum::routing::post(interactions::event));
+        .route("/api/event/", axum::routing::post(interactions::event))
+        .routes(routes!(catalog::put_items))
+        .routes(routes!(catalog::put_products))
+        .routes(routes!(catalog::put_users));
     let read = OpenApiRouter::new()
         .routes(routes!(queries::view))
         .routes(routes!(queries::sessions))
         .routes(routes!(queries::journeys))
         .routes(routes!(queries::clusters))
         .routes(routes!(queries::aggregates))
+        .routes(routes!(catalog::item))
+        .routes(routes!(catalog::product))
+        .routes(routes!(catalog::user))
+        .routes(routes!(context::context))
+        .routes(routes!(context::rerank_items))
+        .routes(routes!(projections::list))
         .routes(routes!(live::subscription::live))
         .routes(routes!(operations::status))
         .routes(routes!(operations::metrics))
@@ -138,6 +153,9 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(operations::delete_event))
         .routes(routes!(operations::erase_user))
         .routes(routes!(partitions::reset))
+        .routes(routes!(projections::rebuild))
+        .routes(routes!(projections::pause))
+        .routes(routes!(projections::resume))
         .routes(routes!(dagster::cancel))
         .routes(routes!(dagster::trigger));
     let (router, mut document) = open

@@ -77,7 +77,7 @@ pub(super) async fn status(State(state): State<AppState>, mut params: Params) ->
     params.finish()?;
     wait(&state, at_least).await?;
     let status = state.backend.status().await?;
-    Ok(at(status.as_of, StatusReply::from(status)))
+    Ok(at(status.as_of, StatusReply::new(status, state.followers.list())))
 }
 
 /// Waits for a token where the service's operation takes none.

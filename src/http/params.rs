@@ -144,6 +144,16 @@ impl Params {
         id.and_then(|id| SourceId::try_from(id).ok()).unwrap_or_default()
     }
 
+    /// A path segment that is an integer of 64 bits.
+    pub fn integer_segment(&mut self, name: &'static str) -> i64 {
+        let text = self.path.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).unwrap_or_default();
+        let number = canonical_integer(text).and_then(|digits| digits.parse().ok());
+        if number.is_none() {
+            self.note(name, "must be an integer of 64 bits");
+        }
+        number.unwrap_or_default()
+    }
+
     /// A mistake that only the handler can see.
     pub fn mistake(&mut self, field: &'static str, detail: impl Into<String>) {
         self.note(field, detail);

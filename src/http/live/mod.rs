@@ -18,7 +18,7 @@ mod cells;
 mod frames;
 pub(super) mod subscription;
 
-use super::backend::Backend;
+use super::backend::{Backend, Followers};
 use super::config::LiveConfig;
 use super::error::ApiError;
 use super::wire::{Cluster, StatusReply};
@@ -77,6 +77,7 @@ struct State {
 /// The one hub of a server.
 pub struct LiveHub {
     backend: Arc<dyn Backend>,
+    followers: Arc<dyn Followers>,
     metrics: Arc<Metrics>,
     config: LiveConfig,
     state: Mutex<State>,
@@ -87,7 +88,7 @@ pub struct LiveHub {
 }
 
 impl LiveHub {
-    pub fn new(backend: Arc<dyn Backend>, metrics: Arc<Metrics>, config: LiveConfig) -> Arc<Self> {
+    pub fn new(backend: Arc<dyn Backend>, followers: Arc<dyn Followers>, metrics: Arc<Metrics>, config: LiveConfig) -> Arc<Self> {
         let state = State {
             subscribers: 0,
             watching: false,
@@ -98,6 +99,7 @@ impl LiveHub {
         };
         Arc::new(Self {
             backend,
+            followers,
             metrics,
             frames: broadcast::Sender::new(config.queue_frames.max(1)),
             config,
@@ -183,8 +185,10 @@ impl LiveHub {
         let clusters = self.look_at_clusters(&status).await;
         let mut state = self.lock();
         let as_of = status.as_of;
-        let frame =
-            Box::new(StatusFrame { status: StatusReply::from(status), corrections_per_minute: state.picture.corrections_per_minute() });
+        let frame = Box::new(StatusFrame {
+            status: StatusReply::new(status, self.followers.list()),
+            corrections_per_minute: state.picture.corrections_per_minute(),
+        });
         state.picture.status = Some(frame.clone());
         self.publish(&mut state, Body::Status(frame));
         let changed: Vec<SourceClusters> =

@@ -4,7 +4,7 @@ use super::subscription::Subscription;
 use super::{Body, Frame, LiveHub};
 use crate::http::backend::Backend;
 use crate::http::config::{HttpConfig, LiveConfig};
-use crate::http::tests::fake::{Fake, Mood, Site, request};
+use crate::http::tests::fake::{Fake, FakeFollowers, Mood, Site, request};
 use crate::metrics::Metrics;
 use crate::service::MinuteRow;
 use axum::http::Method;
@@ -19,7 +19,7 @@ fn hub(config: LiveConfig) -> (Arc<Fake>, Arc<LiveHub>) {
     let fake = Arc::new(Fake::default());
     fake.as_of.store(1, Ordering::SeqCst);
     let backend: Arc<dyn Backend> = fake.clone();
-    (fake, LiveHub::new(backend, Arc::new(Metrics::default()), config))
+    (fake, LiveHub::new(backend, Arc::new(Arc::<FakeFollowers>::default()), Arc::new(Metrics::default()), config))
 }
 
 fn quick() -> LiveConfig {

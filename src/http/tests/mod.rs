@@ -5,4 +5,5 @@ pub(in crate::http) mod fake;
 mod fuzz;
 mod real;
 mod serving;
+mod shop;
 mod wire;
