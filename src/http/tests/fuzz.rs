@@ -161,6 +161,8 @@ fn any_query_string_is_answered() {
         "/api/metrics/aggregates",
         "/api/status",
         "/api/dead-letters",
+        "/api/context/1",
+        "/api/projections",
         "/dagster/runs",
         "/dagster/runs/x/logs",
         "/metrics",
@@ -192,6 +194,11 @@ fn any_path_is_answered() {
         (Method::POST, "/api/dead-letters/{}/replay"),
         (Method::POST, "/dagster/runs/{}/cancel"),
         (Method::GET, "/dagster/runs/{}"),
+        (Method::GET, "/api/context/{}"),
+        (Method::GET, "/api/items/{}"),
+        (Method::GET, "/api/products/{}"),
+        (Method::GET, "/api/users/{}"),
+        (Method::POST, "/api/projections/{}/{}"),
         (Method::GET, "/dagster/runs/{}/logs"),
         (Method::GET, "/dashboard/{}"),
         (Method::GET, "/docs/{}"),
@@ -232,6 +239,14 @@ fn wild_json() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![3 => number, 3 => text, 1 => nested, 1 => select(vec!["null", "true", "[]", "{}", "NaN", "Infinity", "'x'", ""]).prop_map(str::to_owned)];
     let names = select(vec![
         "event_id",
+        "asin",
+        "metadata",
+        "id",
+        "parent_asin",
+        "avg_rating",
+        "raw_metadata",
+        "item_id",
+        "rank_score",
         "source_id",
         "user_id",
         "session_id",
@@ -302,17 +317,28 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn any_body_is_answered_and_every_event_of_it_is_accounted_for() {
     let shape = select(vec![
-        ("/api/ingest", "application/json"),
-        ("/api/ingest-batch", "application/json"),
-        ("/api/ingest-batch", "application/x-ndjson"),
-        ("/trigger", "application/json"),
+        (Method::POST, "/api/ingest", "application/json"),
+        (Method::POST, "/api/ingest-batch", "application/json"),
+        (Method::POST, "/api/ingest-batch", "application/x-ndjson"),
+        (Method::POST, "/trigger", "application/json"),
+        (Method::POST, "/api/event", "application/json"),
+        (Method::POST, "/api/rerank", "application/json"),
+        (Method::PUT, "/api/items", "application/x-ndjson"),
+        (Method::PUT, "/api/products", "application/json"),
+        (Method::PUT, "/api/users", "application/json"),
     ]);
     let events = prop::collection::vec(wild_json(), 0..6);
     let strategy = (shape, events, damage(), prop::option::of(damage()));
-    let good = hunt(700, strategy, |runtime, real, ((path, kind), events, plain, zipped)| {
+    let good = hunt(1_000, strategy, |runtime, real, ((method, path, kind), events, plain, zipped)| {
         let body = match (path, kind) {
             (_, "application/x-ndjson") => events.join("\n"),
             ("/api/ingest-batch", _) => format!("{{\"events\":[{}]}}", events.join(",")),
+            ("/api/rerank", _) => format!(
+                "{{\"user_id\":1,\"ranked_items\":[{}],\"config\":{}}}",
+                events.join(","),
+                events.first().map_or("{}", String::as_str)
+            ),
+            ("/api/products", _) => format!("{{\"products\":[{}]}}", events.join(",")),
             _ => events.first().cloned().unwrap_or_default(),
         };
         let mut body = damaged(body.into_bytes(), &plain);
@@ -321,7 +347,7 @@ fn any_body_is_answered_and_every_event_of_it_is_accounted_for() {
             headers.push(("content-encoding", "gzip"));
             body = damaged(gzip(&body), zipped);
         }
-        let reply = runtime.block_on(send(real, Method::POST, path, &headers, body)).expect("a plain path");
+        let reply = runtime.block_on(send(real, method, path, &headers, body)).expect("a plain path");
         let is_good = check(&reply)?;
         let is_whole = matches!(plain, Damage::None) && matches!(zipped, None | Some(Damage::None));
         if path == "/api/ingest-batch" && reply.status == 200 && is_whole {

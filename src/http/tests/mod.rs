@@ -4,6 +4,7 @@ mod contract;
 pub(in crate::http) mod fake;
 mod fuzz;
 mod real;
+mod real_shop;
 mod serving;
 mod shop;
 mod wire;

@@ -24,6 +24,10 @@ pub(super) struct Real {
 
 impl Real {
     pub(super) async fn new() -> Self {
+        Self::with(HttpConfig::default()).await
+    }
+
+    pub(super) async fn with(http: HttpConfig) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut inputs = Inputs::default();
         inputs.flag("data.dir", "--data", Some(folder.path().display()));
@@ -32,12 +36,11 @@ impl Real {
         tokio::time::timeout(Duration::from_secs(20), service.wait_ready()).await.expect("in time").expect("ready");
         let runs = Runs::new(RunsConfig::default(), Arc::new(service.clone()));
         runs.restore(service.recorded_runs());
-        let state =
-            AppState::new(HttpConfig::default(), Arc::new(service.clone()), runs, Projections::none(), Arc::new(Metrics::default()));
+        let state = AppState::new(http, Arc::new(service.clone()), runs, Projections::none(), Arc::new(Metrics::default()));
         Self { service, router: router(state), _folder: folder }
     }
 
-    async fn ask(&self, method: Method, uri: &str, body: &str) -> (u16, Value) {
+    pub(super) async fn ask(&self, method: Method, uri: &str, body: &str) -> (u16, Value) {
         let request = Request::builder().method(method).uri(uri).header("host", "localhost").header("content-type", "application/json");
         let response =
             self.router.clone().oneshot(request.body(Body::from(body.to_owned())).expect("a request")).await.expect("infallible");
@@ -46,7 +49,7 @@ impl Real {
         (status, serde_json::from_slice(&bytes).expect("JSON"))
     }
 
-    async fn get(&self, uri: &str) -> Value {
+    pub(super) async fn get(&self, uri: &str) -> Value {
         let (status, body) = self.ask(Method::GET, uri, "").await;
         assert_eq!(status, 200, "{uri}: {body}");
         body

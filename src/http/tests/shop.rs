@@ -1,7 +1,7 @@
 //! Interactions, the catalog, contexts, re-ranking and projections: what goes in, what comes out.
 
 use super::fake::{Answer, Mood, Site, request};
-use crate::http::config::{HttpConfig, InteractionsConfig};
+use crate::http::config::{AccessToken, HttpConfig, InteractionsConfig, Scope};
 use crate::rerank::{Overrides, Profile, RerankConfig};
 use axum::body::Body;
 use axum::http::Method;
@@ -70,6 +70,24 @@ async fn an_interaction_becomes_an_event_of_its_source_under_both_paths() {
     assert_eq!(property(event), r#"{"page":"product_detail","timestamp":"2024-01-01T00:00:00Z"}"#);
     assert_ne!(events[0].id, events[1].id);
     assert_eq!(site.followers.waits.load(Ordering::SeqCst), 0, "nothing is kept in Redis, so nobody waits");
+}
+
+#[tokio::test]
+async fn both_paths_demand_the_scope_to_send() {
+    let mut config = HttpConfig::default();
+    let token = AccessToken { name: "r".into(), hash: AccessToken::hash_of("r"), scopes: vec![Scope::Read] };
+    config.access.tokens = vec![token];
+    let site = Site::new(config);
+    for path in ["/api/event", "/api/event/"] {
+        let ask = |secret: Option<&str>| {
+            let mut builder = request(Method::POST, path).header("content-type", "application/json");
+            if let Some(secret) = secret {
+                builder = builder.header("authorization", format!("Bearer {secret}"));
+            }
+            site.send(builder.body(r#"{"user_id":1,"asin":"B1","event_type":"view"}"#.into()).expect("a request"))
+        };
+        assert_eq!((ask(None).await.status.as_u16(), ask(Some("r")).await.status.as_u16()), (401, 403), "{path}");
+    }
 }
 
 #[tokio::test]
