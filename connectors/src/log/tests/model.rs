@@ -318,7 +318,7 @@ async fn compactor(sim: Sim) {
 async fn read(sim: &Sim) -> Result<Vec<(LogicalTime, Option<Id>)>, LogError> {
     let reader = LogReader::open(store(sim), 0);
     let (mut scan, _) = reader::begin(reader.shared, 0).await?;
-    let mut merger = Merger::new(0, 0);
+    let mut merger = Merger::new(0, 0, Vec::new());
     let mut batches = Vec::new();
     while let Some(object) = scan.next().await? {
         merger.object(object, &Skips::new(), |batch| {
