@@ -7,8 +7,9 @@
 //! What it can catch: wrong cuts, lost or doubled rows, wrong order, stale labels, wrong counts, state that survives an erasure.
 //! What it cannot: an error in the log itself (both sides read the same batches), or a wrong feature formula (tested by hand cases).
 
-use crate::changes::ContextRow;
+use crate::changes::{Content, ContextRow, Features, ViewRow};
 use crate::views::clusters::nearest;
+use crate::views::context::row_of;
 use crate::views::journeys::Journey;
 use crate::views::minutes::minute_of;
 use desireline_records::{
@@ -275,6 +276,50 @@ impl Reference {
                 categories_expire_at: known_last.map_or(last.time, |time| time + settings.ttl),
             });
         }
+        rows
+    }
+
+    /// Every row of every view, as followers have them; without the settings of sources.
+    pub fn rows(&self) -> Vec<ViewRow> {
+        let mut rows = Vec::new();
+        rows.extend(self.events().into_iter().map(|(event, session)| {
+            let Event { source, user, id, time, .. } = event;
+            ViewRow::Event { source, user, id, time, session, content: Content::default() }
+        }));
+        for (key, sessions) in self.sessions() {
+            rows.extend((1..).zip(&sessions).map(|(number, s)| ViewRow::Session {
+                source: key.0,
+                user: key.1.clone(),
+                number,
+                first_event: s.first_event,
+                start: s.start,
+                end: s.end,
+                events: s.events as u32,
+                views: s.views as u32,
+                carts: s.carts as u32,
+                transactions: s.transactions as u32,
+                value: s.value,
+            }));
+        }
+        let labels = self.labels();
+        rows.extend(self.journeys().into_iter().map(|(key, journey)| {
+            let cluster = labels.get(&key).copied();
+            ViewRow::Journey { source: key.0, user: key.1, journey, cluster }
+        }));
+        for (source, centroids) in self.centroids() {
+            let row = |(cluster, centroid)| ViewRow::Cluster { source, cluster, centroid: Features::of(centroid) };
+            rows.extend((0..).zip(centroids).map(row));
+        }
+        rows.extend(self.minutes().into_iter().map(|((source, minute, page, event_type), (count, revenue))| ViewRow::Minute {
+            source,
+            minute,
+            page,
+            event_type,
+            count,
+            revenue,
+        }));
+        rows.extend(self.contexts().into_iter().map(|row| ViewRow::Context(Arc::new(row))));
+        rows.extend(self.catalog().into_iter().map(row_of));
         rows
     }
 

@@ -9,11 +9,10 @@
 
 mod histories;
 
-use desireline_dataflows::changes::{Change, Content, Features, RowKey, View, ViewRow, Views};
+use desireline_dataflows::changes::{Change, RowKey, View, ViewRow, Views};
 use desireline_dataflows::engine::{Changes, Next, Start};
 use desireline_dataflows::query::{Answer, Query, UserQuery, merge_sources};
 use desireline_dataflows::reference::Reference;
-use desireline_dataflows::views::context::row_of;
 use desireline_dataflows::{Engine, EngineConfig};
 use desireline_records::{Batch, Control, Event, LogicalTime, SourceId};
 use ecow::EcoString;
@@ -307,7 +306,7 @@ fn change_streams_add_up_to_the_views() {
 }
 
 fn compare_streamed(followed: &Followed, reference: &Reference, context: &str) {
-    let mut expected = expected_rows(reference);
+    let mut expected = reference.rows();
     expected.sort();
     let mut got: Vec<&ViewRow> = followed.rows.values().filter(|row| !matches!(row, ViewRow::Source(_))).collect();
     got.sort();
@@ -319,49 +318,6 @@ fn compare_streamed(followed: &Followed, reference: &Reference, context: &str) {
         let key = RowKey::Event(event.source, event.user.clone(), event.time, event.id);
         assert_eq!(followed.contents.get(&key).map(|e| &**e), Some(&event), "{context}: the event behind a row");
     }
-}
-
-fn expected_rows(reference: &Reference) -> Vec<ViewRow> {
-    let mut rows = Vec::new();
-    rows.extend(reference.events().into_iter().map(|(event, session)| {
-        let Event { source, user, id, time, .. } = event;
-        ViewRow::Event { source, user, id, time, session, content: Content::default() }
-    }));
-    for (key, sessions) in reference.sessions() {
-        rows.extend((1..).zip(&sessions).map(|(number, s)| ViewRow::Session {
-            source: key.0,
-            user: key.1.clone(),
-            number,
-            first_event: s.first_event,
-            start: s.start,
-            end: s.end,
-            events: s.events as u32,
-            views: s.views as u32,
-            carts: s.carts as u32,
-            transactions: s.transactions as u32,
-            value: s.value,
-        }));
-    }
-    let labels = reference.labels();
-    rows.extend(reference.journeys().into_iter().map(|(key, journey)| {
-        let cluster = labels.get(&key).copied();
-        ViewRow::Journey { source: key.0, user: key.1, journey, cluster }
-    }));
-    for (source, centroids) in reference.centroids() {
-        let row = |(cluster, centroid)| ViewRow::Cluster { source, cluster, centroid: Features::of(centroid) };
-        rows.extend((0..).zip(centroids).map(row));
-    }
-    rows.extend(reference.minutes().into_iter().map(|((source, minute, page, event_type), (count, revenue))| ViewRow::Minute {
-        source,
-        minute,
-        page,
-        event_type,
-        count,
-        revenue,
-    }));
-    rows.extend(reference.contexts().into_iter().map(|row| ViewRow::Context(Arc::new(row))));
-    rows.extend(reference.catalog().into_iter().map(row_of));
-    rows
 }
 
 /// What a snapshot says is what a stream from the beginning has put together by then, for what is open.
@@ -416,7 +372,7 @@ fn a_slow_follower_loses_its_stream() {
         assert_eq!(end, Next::Lost);
         let mut reference = Reference::default();
         history.batches.iter().filter(|batch| batch.time <= followed.closed).for_each(|batch| reference.apply(batch));
-        let sessions = expected_rows(&reference).into_iter().filter(|row| matches!(row, ViewRow::Session { .. }));
+        let sessions = reference.rows().into_iter().filter(|row| matches!(row, ViewRow::Session { .. }));
         let got: Vec<ViewRow> = followed.rows.into_values().filter(|row| !matches!(row, ViewRow::Source(_))).collect();
         let mut want: Vec<ViewRow> = sessions.collect();
         want.sort_by_key(ViewRow::key);

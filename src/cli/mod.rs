@@ -16,6 +16,7 @@ pub mod lock;
 pub mod log;
 pub mod logging;
 pub mod progress;
+pub mod projection;
 pub mod serve;
 pub mod stack;
 pub mod token;
@@ -65,6 +66,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Recompute every view from the log and compare
     Verify(verify::VerifyArgs),
+    /// List, pause, resume or rebuild what other tools read: PostgreSQL, Redis, Kafka, Parquet
+    Projection(projection::ProjectionArgs),
     /// Make access tokens
     Token(token::TokenArgs),
     /// Print the version
@@ -115,6 +118,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Log(args) => log::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Projection(args) => projection::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Version => {
             out(&format!("desireline {}\n", env!("CARGO_PKG_VERSION")));

@@ -3,25 +3,40 @@
 use super::failure::{Exit, Failure};
 use super::lock::{DataLock, local_folder};
 use crate::config::{Config, mapping};
+use crate::projections::{self, Projections, Target};
 use crate::runs::Runs;
 use crate::service::Service;
 use crate::trigger;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long followers may take to give their targets what they have.
+const FOLLOWERS_GRACE: Duration = Duration::from_secs(5);
 
 pub struct Stack {
     pub service: Service,
     pub runs: Runs,
+    pub projections: Projections,
+    followers: JoinSet<()>,
+    followers_stop: CancellationToken,
     /// Released last.
     _lock: Option<DataLock>,
 }
 
 impl Stack {
-    /// Opens the log and begins its replay; [`Stack::restore`] finishes the start.
+    /// Opens the log and begins its replay; [`Stack::restore`] finishes the start. Nothing follows the views.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
+        Self::with_targets(config, Vec::new()).await
+    }
+
+    /// The same, with projections into `targets`.
+    pub async fn with_targets(config: &Config, targets: Vec<Box<dyn Target>>) -> Result<Self, Failure> {
         let service_config = mapping::service(config);
         let lock = local_folder(&service_config.store_url).map(|folder| DataLock::acquire(&folder)).transpose()?;
         let store = service_config.store_url.clone();
-        let service = Service::start(service_config).await.map_err(|error| {
+        let (service, begin) = Service::open(service_config).await.map_err(|error| {
             let failure = Failure::from(error);
             Failure { exit: Exit::Unavailable, ..Failure::new(failure.exit, format!("the log at {store} cannot be opened")) }
                 .detail(&failure.primary)
@@ -29,7 +44,12 @@ impl Stack {
         })?;
         let runs = Runs::new(mapping::runs(config), Arc::new(service.clone()));
         trigger::register(&runs, mapping::trigger(config), Arc::new(service.clone()));
-        Ok(Self { service, runs, _lock: lock })
+        let followers_stop = CancellationToken::new();
+        let mut followers = JoinSet::new();
+        let prepared = projections::prepare(&service, targets, &mapping::followers(config), &followers_stop).await;
+        begin.begin(prepared.ends.clone());
+        let projections = prepared.begin(&mut followers);
+        Ok(Self { service, runs, projections, followers, followers_stop, _lock: lock })
     }
 
     /// Waits for the replay and takes up the runs that it brought.
@@ -47,9 +67,15 @@ impl Stack {
         Ok(())
     }
 
-    /// Runs first: they write to the service.
-    pub async fn stop(self) {
+    /// Runs first: they write to the service. Then the followers, which give their targets what they have.
+    pub async fn stop(mut self) {
         self.runs.stop().await;
+        self.followers_stop.cancel();
+        let ended = tokio::time::timeout(FOLLOWERS_GRACE, async { while self.followers.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!("a projection did not end in time; its target goes on from where it stands");
+            self.followers.shutdown().await;
+        }
         self.service.stop().await;
     }
 }

@@ -40,7 +40,7 @@ pub const OPEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Followers that have not begun.
 pub struct Prepared {
-    pub projections: Projections,
+    projections: Projections,
     /// Times at which the replay of the log must stop over.
     pub ends: Vec<LogicalTime>,
     followers: Vec<Follower>,
@@ -84,10 +84,11 @@ pub async fn prepare(service: &Service, targets: Vec<Box<dyn Target>>, config: &
 }
 
 impl Prepared {
-    /// Begins to follow, until `stop` is given.
-    pub fn begin(self, tasks: &mut JoinSet<()>) {
+    /// Begins to follow, until the stop given above.
+    pub fn begin(self, tasks: &mut JoinSet<()>) -> Projections {
         for follower in self.followers {
             tasks.spawn(follower.run());
         }
+        self.projections
     }
 }
