@@ -19,6 +19,7 @@ use tower::ServiceExt;
 pub(super) struct Real {
     pub(super) service: Service,
     pub(super) router: Router,
+    pub(super) state: AppState,
     _folder: TempDir,
 }
 
@@ -37,7 +38,7 @@ impl Real {
         let runs = Runs::new(RunsConfig::default(), Arc::new(service.clone()));
         runs.restore(service.recorded_runs());
         let state = AppState::new(http, Arc::new(service.clone()), runs, Projections::none(), Arc::new(Metrics::default()));
-        Self { service, router: router(state), _folder: folder }
+        Self { service, router: router(state.clone()), state, _folder: folder }
     }
 
     pub(super) async fn ask(&self, method: Method, uri: &str, body: &str) -> (u16, Value) {

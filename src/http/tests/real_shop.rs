@@ -2,9 +2,15 @@
 
 use super::real::Real;
 use crate::http::config::{HttpConfig, InteractionsConfig};
+use crate::http::{Listener, bind, serve};
 use axum::http::Method;
 use desireline_records::time;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 impl Real {
     async fn log(&self, user: i64, asin: &str, word: &str, metadata: Value) -> (String, Value) {
@@ -110,5 +116,34 @@ async fn a_rejected_interaction_is_counted_and_can_be_replayed() {
     assert_eq!(real.get("/api/context/1").await["recent_categories"], json!({"Skin": 1}));
     let id = reply["event_id"].as_str().expect("an id");
     assert_eq!(real.ask(Method::DELETE, &format!("/api/events/1000/{id}"), "").await.0, 200, "it has the id that was answered");
+    real.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_requests_have_the_documented_answers() {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let real = Real::with(HttpConfig { listen, ..HttpConfig::default() }).await;
+    let listeners = bind(&HttpConfig { listen, ..HttpConfig::default() }).expect("a free port");
+    let address = listeners.first().map(Listener::address).expect("one listener");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(listeners, real.state.clone(), async { drop(stopped.await) }));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/try-events");
+    let run = |url: String| {
+        let mut command = Command::new("bash");
+        command.arg(&script).arg(url).stdin(Stdio::null());
+        let ended = tokio::task::spawn_blocking(move || command.output().expect("bash is there"));
+        async { tokio::time::timeout(Duration::from_secs(60), ended).await.expect("in time").expect("no panic") }
+    };
+    for times in 1..=2 {
+        let output = run(format!("http://{address}/")).await;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "run {times}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.trim_end().ends_with("10 of 10 answers are as expected"), "{text}");
+    }
+    assert_eq!(real.counters().await["received"], 6);
+    drop(stop);
+    serving.await.expect("no panic").expect("serves");
+    let output = run(format!("http://{address}")).await;
+    assert_eq!(output.status.code(), Some(1), "without a server nothing is as expected");
     real.service.stop().await;
 }
