@@ -162,14 +162,15 @@ fn string(token: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str(token).ok().map(Cow::Owned)
 }
 
-/// An integer of 64 bits, also as 7.0 or 7e0, which JSON does not tell from 7.
+/// An integer of 64 bits, also as 7.0 or 7e0, which JSON does not tell from 7; with an exponent as far as floats are exact.
 fn whole_number(token: &str) -> Option<i64> {
-    if let Ok(number) = token.parse() {
-        return Some(number);
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if token.contains(['e', 'E']) {
+        let number: f64 = serde_json::from_str(token).ok()?;
+        return (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64);
     }
-    const BOUND: f64 = 9_223_372_036_854_775_808.0;
-    let number: f64 = serde_json::from_str(token).ok()?;
-    (number.fract() == 0.0 && (-BOUND..BOUND).contains(&number)).then_some(number as i64)
+    let (whole, fraction) = token.split_once('.').unwrap_or((token, ""));
+    if fraction.bytes().all(|digit| digit == b'0') { whole.parse().ok() } else { None }
 }
 
 /// Why a body is not the JSON that is wanted.
@@ -216,12 +217,20 @@ mod tests {
 
     #[test]
     fn whole_numbers_have_several_spellings_and_one_range() {
-        for (token, number) in
-            [("7", 7), ("-0", 0), ("7.0", 7), ("1e3", 1_000), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)]
-        {
+        for (token, number) in [
+            ("7", 7),
+            ("-0", 0),
+            ("7.0", 7),
+            ("1e3", 1_000),
+            ("9223372036854775807", i64::MAX),
+            ("9223372036854775807.0", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ] {
             assert_eq!(whole_number(token), Some(number), "{token}");
         }
-        for token in ["7.5", "9223372036854775808", "1e19", "\"7\"", "true", "1e400"] {
+        for token in
+            ["7.5", "9223372036854775808", "-9223372036854775809", "-9223372036854775809.0", "1e19", "1e18", "\"7\"", "true", "1e400"]
+        {
             assert_eq!(whole_number(token), None, "{token}");
         }
     }

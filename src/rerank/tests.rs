@@ -181,13 +181,16 @@ fn slow_diversity(candidates: &[Candidate], mut twins: Vec<Twin>, constants: &Co
     twins
 }
 
+/// Category, score, ratings, and whether its parent is shared (0).
+type Drawn = (Option<&'static str>, f64, Option<i64>, usize);
+
 fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let category = prop_oneof![1 => Just(None), 6 => prop::sample::select(vec!["a", "b", "c", "d"]).prop_map(Some)];
     // Few distinct scores, so that ties are common.
     let score = prop_oneof![8 => (-3..20_i32).prop_map(|n| f64::from(n) / 8.0), 1 => -1e9..1e9];
     let one = (category, score, prop::option::of(0..9_i64), 0..12_usize);
     prop::collection::vec(one, 0..60).prop_map(|all| {
-        let with = |(n, (category, score, rating_number, parent)): (usize, (Option<&str>, f64, Option<i64>, usize))| Candidate {
+        let with = |(n, (category, score, rating_number, parent)): (usize, Drawn)| Candidate {
             rating_number,
             parent: if parent == 0 { "shared".into() } else { format!("i{n}").into() },
             ..candidate(&format!("i{n}"), category, score, (n % 7) as i64)

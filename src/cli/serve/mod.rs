@@ -14,7 +14,6 @@ use super::{ConfigArgs, block_on, limits, logging, out};
 use crate::config::{Config, mapping};
 use crate::http::{self, AppState, Listener, ServeError};
 use crate::metrics::Metrics;
-use crate::projections::Projections;
 use clap::Args;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,7 +77,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     out(&banner(config, &listeners));
 
     let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));
-    let state = AppState::new(http_config, backend, stack.runs.clone(), Projections::none(), metrics);
+    let state = AppState::new(http_config, backend, stack.runs.clone(), stack.projections.clone(), metrics);
     let http_stop = CancellationToken::new();
     let until = http_stop.clone().cancelled_owned();
     let failed = stop.clone();
