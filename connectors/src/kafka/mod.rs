@@ -44,6 +44,7 @@ mod client;
 mod forward;
 mod partitions;
 mod session;
+pub mod transactions;
 
 use crate::formats::Format;
 use desireline_records::validate::Validator;
