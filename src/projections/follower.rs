@@ -65,6 +65,8 @@ pub(super) struct Streaming {
     base: LogicalTime,
     /// What the target was given last; kept until it is known to have it.
     under_way: Option<Changeset>,
+    /// Changes up to here are known from elsewhere.
+    taken: LogicalTime,
     /// Complete times behind that.
     gathering: Changeset,
     since: Option<Instant>,
@@ -333,7 +335,9 @@ impl Follower {
             }
         }
         self.stream.live = Some(live);
-        self.stream.gathering.time = now.max(self.stream.gathering.time);
+        // The log may have been ahead of the views.
+        self.stream.taken = now.max(replay.at());
+        self.stream.gathering.time = self.stream.taken;
         Ok(())
     }
 
@@ -422,6 +426,8 @@ impl Follower {
         while stream.gathering.len() < rows_max {
             match live.try_next() {
                 None => return Ok(false),
+                // The changes of one message are of one time.
+                Some(Next::Changes(changes)) if changes.first().is_some_and(|change| change.time <= stream.taken) => {}
                 Some(Next::Changes(changes)) if stream.open.is_empty() => stream.open = changes,
                 Some(Next::Changes(changes)) => stream.open.extend(changes),
                 Some(Next::Closed(time)) => {

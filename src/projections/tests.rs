@@ -252,13 +252,12 @@ fn event(random: &mut StdRng, now: Micros) -> Event {
 /// Some writes of every kind.
 async fn write(service: &Service, random: &mut StdRng, now: Micros, rounds: usize) {
     for _ in 0..rounds {
-        match random.random_range(0..20) {
-            0 => {
+        match random.random_range(2..20) {
+            4 | 5 => {
                 let id = EventId::explicit(&format!("e{}", random.random_range(0..400)));
                 // Most ids are not there, or not any more.
                 drop(service.delete_event(SHOP, id).await);
             }
-            1 => drop(service.erase_user(SHOP, &random.random_range(0..17).to_string()).await),
             2 | 3 => {
                 let asin = format!("i{}", random.random_range(0..9)).into();
                 let category = Some(format!("c{}", random.random_range(0..3)).into());
@@ -275,7 +274,7 @@ async fn write(service: &Service, random: &mut StdRng, now: Micros, rounds: usiz
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_the_target_ends_up_true() {
-    for seed in 0..4 {
+    for seed in 0..3 {
         let folder = tempfile::tempdir().expect("a folder");
         let memory = Arc::new(Mutex::new(Memory { random: Some(StdRng::seed_from_u64(seed)), ..Memory::default() }));
         let mut random = StdRng::seed_from_u64(seed);
@@ -283,7 +282,10 @@ async fn whatever_fails_the_target_ends_up_true() {
         for _ in 0..3 {
             let running = start(folder.path(), MemoryTarget::boxed(&memory)).await;
             memory.lock().unwrap().failing = 15;
-            write(&running.service, &mut random, now, 40).await;
+            write(&running.service, &mut random, now, 20).await;
+            let user = random.random_range(0..17).to_string();
+            running.service.erase_user(SHOP, &user).await.expect("erased");
+            write(&running.service, &mut random, now, 20).await;
             if seed % 2 == 0 {
                 running.compare(&memory).await;
             }
