@@ -3,7 +3,9 @@
 use super::failure::Failure;
 use super::{ConfigArgs, out};
 use crate::config::{self, Config, document, mapping};
+use crate::projections::{self, Target};
 use clap::Args;
+use desireline_dataflows::changes::View;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -28,13 +30,14 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     let inputs = args.config.inputs();
     let config = config::load(&inputs)?;
+    let targets = projections::configured(&config)?;
     let file = inputs.file.map_or("no file, built-in defaults".to_owned(), |path| path.display().to_string());
-    out(&format!("The configuration is valid ({file}).\n{}", summary(&config)));
+    out(&format!("The configuration is valid ({file}).\n{}", summary(&config, &targets)));
     Ok(())
 }
 
 /// What a server with this configuration would do, without secrets.
-fn summary(config: &Config) -> String {
+fn summary(config: &Config, targets: &[Box<dyn Target>]) -> String {
     let mut lines = vec![
         format!("listen   {}", config.server.listen),
         format!("store    {}", mapping::store_url(config)),
@@ -44,6 +47,10 @@ fn summary(config: &Config) -> String {
     for source in &config.source {
         let from = if source.topics.is_empty() { "HTTP and files".to_owned() } else { source.topics.join(", ") };
         lines.push(format!("source   {} ({}), {}, from {from}", source.source_id, source.name, source.format.word()));
+    }
+    for target in targets {
+        let views: Vec<&str> = target.views().iter().map(View::word).collect();
+        lines.push(format!("target   {}, of {}", target.name(), views.join(", ")));
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
@@ -58,7 +65,7 @@ mod tests {
             env: vec![("DESIRELINE__SOURCE__0__NAME".into(), "shop".into()), ("DESIRELINE__SOURCE__0__SOURCE_ID".into(), "3".into())],
             ..Default::default()
         };
-        let text = summary(&config::load(&inputs).expect("valid"));
+        let text = summary(&config::load(&inputs).expect("valid"), &[]);
         assert!(text.contains("source   3 (shop), desireline, from HTTP and files"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! How a command ends when it does not succeed: an exit code, and what it prints.
 
 use crate::config::ConfigError;
+use crate::projections::ConfiguredError;
 use crate::service::ServiceError;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -73,6 +74,12 @@ impl From<ConfigError> for Failure {
         let mut failure = Self::new(Exit::Config, lines.next().unwrap_or_default());
         failure.detail = lines.map(|line| line.trim_start().to_owned()).collect();
         failure.hint("config/desireline.toml documents every setting; `desireline check --print-defaults` prints it")
+    }
+}
+
+impl From<ConfiguredError> for Failure {
+    fn from(error: ConfiguredError) -> Self {
+        Self::new(Exit::Config, "the configuration has 1 mistake").detail(error)
     }
 }
 

@@ -260,3 +260,74 @@ pub fn kafka_source(source: &Source) -> Vec<KafkaConfig> {
     };
     source.topics.iter().map(topic).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Inputs, load};
+    use super::*;
+
+    fn http_of(env: &[(&str, &str)]) -> HttpConfig {
+        let env = env.iter().map(|(name, value)| (format!("DESIRELINE__{name}"), (*value).to_owned())).collect();
+        http(&load(&Inputs { env, ..Inputs::default() }).expect("valid"))
+    }
+
+    #[test]
+    fn answers_wait_for_redis_only_where_there_is_one() {
+        let url = ("PROJECTION__REDIS__URL", "redis://localhost:6379/0");
+        assert_eq!(http_of(&[]).interactions.redis_wait, None);
+        assert_eq!(http_of(&[url]).interactions.redis_wait, Some(Duration::from_millis(5)));
+        assert_eq!(http_of(&[url, ("PROJECTION__REDIS__WAIT_MS", "0")]).interactions.redis_wait, None);
+    }
+
+    #[test]
+    fn interactions_and_re_ranking_are_as_set() {
+        let defaults = http_of(&[]);
+        assert_eq!(
+            (defaults.interactions.source, defaults.interactions.reject_unknown, defaults.interactions.event_time),
+            (1_000, false, false)
+        );
+        assert_eq!((defaults.rerank.profile, defaults.rerank.top_n, defaults.rerank.overrides), (Profile::Code, 20, Overrides::default()));
+        let set = http_of(&[
+            ("INTERACTIONS__SOURCE_ID", "7"),
+            ("INTERACTIONS__UNKNOWN", "reject"),
+            ("INTERACTIONS__EVENT_TIME", "true"),
+            ("INTERACTIONS__CATALOG_ENTRIES_MAX", "9"),
+            ("RERANK__PROFILE", "system_doc"),
+            ("RERANK__TOP_N", "3"),
+            ("RERANK__CANDIDATES_MAX", "8"),
+            ("RERANK__BOOST_PER_EVENT", "0.01"),
+            ("RERANK__BOOST_MAX", "0.02"),
+            ("RERANK__RECENT_TOP5", "0.03"),
+            ("RERANK__RECENT_TOP10", "0.04"),
+            ("RERANK__RECENT_REST", "0.05"),
+            ("RERANK__DIVERSITY_SHARE", "0.06"),
+            ("RERANK__DIVERSITY_FACTOR", "0.07"),
+            ("RERANK__CATEGORY_MAX", "8"),
+            ("RERANK__CATEGORY_FACTOR", "0.09"),
+            ("RERANK__DIVERSITY_ROUNDS", "10"),
+            ("RERANK__CUMULATIVE", "true"),
+            ("RERANK__POPULARITY_FLOOR", "11"),
+            ("RERANK__POPULARITY_FACTOR", "0.12"),
+        ]);
+        let interactions = &set.interactions;
+        assert!(interactions.reject_unknown && interactions.event_time);
+        assert_eq!((interactions.source, interactions.catalog_entries_max), (7, 9));
+        assert_eq!((set.rerank.profile, set.rerank.top_n, set.rerank.candidates_max), (Profile::SystemDoc, 3, 8));
+        let overrides = Overrides {
+            boost_per_event: Some(0.01),
+            boost_max: Some(0.02),
+            recent_top5: Some(0.03),
+            recent_top10: Some(0.04),
+            recent_rest: Some(0.05),
+            diversity_share: Some(0.06),
+            diversity_factor: Some(0.07),
+            category_max: Some(8),
+            category_factor: Some(0.09),
+            diversity_rounds: Some(10),
+            cumulative: Some(true),
+            popularity_floor: Some(11),
+            popularity_factor: Some(0.12),
+        };
+        assert_eq!(set.rerank.overrides, overrides);
+    }
+}

@@ -7,6 +7,7 @@
 //! they can ([`replay`]).
 
 pub mod changeset;
+mod configured;
 mod follower;
 mod handle;
 pub mod kafka;
@@ -19,6 +20,7 @@ pub mod target;
 mod tests;
 
 pub use changeset::Changeset;
+pub use configured::{ConfiguredError, configured};
 pub use follower::FollowerConfig;
 pub use handle::{FollowerState, ProjectionStatus, Projections};
 pub use target::{Applied, CatchUp, Standing, Target, TargetError};

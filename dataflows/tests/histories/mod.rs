@@ -3,8 +3,8 @@
 use desireline_dataflows::views::minutes::minute_of;
 use desireline_records::time::{MINUTE, SECOND};
 use desireline_records::{
-    Batch, CatalogEntry, ClusterModel, ContextSettings, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4, Item,
-    Micros, MinuteCount, Movement, Person, Product, Seal, SessionRule, SourceId, SourceSettings,
+    Batch, CatalogEntry, ClusterModel, ContextSettings, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4,
+    Item, Micros, MinuteCount, Movement, Person, Product, Seal, SessionRule, SourceId, SourceSettings,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

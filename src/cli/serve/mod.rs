@@ -14,6 +14,7 @@ use super::{ConfigArgs, block_on, limits, logging, out};
 use crate::config::{Config, mapping};
 use crate::http::{self, AppState, Listener, ServeError};
 use crate::metrics::Metrics;
+use crate::projections;
 use clap::Args;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,7 +74,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     stop_on_signals(stop.clone())?;
     let http_config = mapping::http(config);
     let listeners = http::bind(&http_config)?;
-    let stack = Stack::start(config).await?;
+    let stack = Stack::with_targets(config, projections::configured(config)?).await?;
     out(&banner(config, &listeners));
 
     let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));

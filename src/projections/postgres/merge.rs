@@ -7,6 +7,7 @@ use super::schema::Names;
 use super::stage::{STAGES, Stage, Staged};
 use desireline_records::SourceId;
 
+/// The row of `users` is taken away by a change of its own.
 const ERASE: &str = "
 DELETE FROM {sessions} t USING pg_temp.s_erased e WHERE t.source_id = e.source_id AND t.user_id = e.user_id;
 DELETE FROM {events} t USING pg_temp.s_erased e WHERE t.source_id = e.source_id AND t.visitorid = e.number;
@@ -15,8 +16,6 @@ WITH gone AS (
     DELETE FROM {interaction_logs} t USING pg_temp.s_erased e WHERE t.source_id = e.source_id AND t.user_id = e.number
     RETURNING t.asin, t.user_id
 ) INSERT INTO pg_temp.s_loose (asin, user_id) SELECT DISTINCT asin, user_id FROM gone;
-DELETE FROM {users} u USING pg_temp.s_erased e
-    WHERE e.context AND u.id = e.number AND NOT EXISTS (SELECT FROM {interaction_logs} l WHERE l.user_id = u.id);
 DELETE FROM {refused_rows} r USING pg_temp.s_erased e WHERE r.source_id = e.source_id AND r.user_id = e.shown;";
 
 const KEYS: &str = "

@@ -135,7 +135,7 @@ pub enum Stage {
 
 /// Their names and columns, in the order of [`Stage`].
 pub const STAGES: [(&str, &str); 12] = [
-    ("s_erased", "source_id integer, user_id text, number bigint, context boolean, shown text"),
+    ("s_erased", "source_id integer, user_id text, number bigint, shown text"),
     (
         "s_clusters",
         "kind smallint, source_id integer, cluster_id integer, f1 float8, f2 float8, f3 float8, f4 float8, f5 float8, f6 float8",
@@ -176,15 +176,30 @@ const PUT: i16 = 0;
 const TOUCH: i16 = 1;
 const GONE: i16 = 2;
 
+/// The columns in which new events are copied straight into their table.
+pub const DIRECT: &str =
+    "{events} (source_id, visitorid, event_time, event_id, sessionnumber, \"timestamp\", event, itemid, transactionid)";
+
 /// Rows on their way into staging tables.
 #[derive(Default)]
 pub struct Staged {
     rows: [CopyRows; STAGES.len()],
+    /// New events on the straight way; absent where they are staged, too.
+    direct: Option<CopyRows>,
 }
 
 pub type Refusal = &'static str;
 
 impl Staged {
+    /// New events are not staged: an event that is there already is an error of the copy.
+    pub fn with_direct_events() -> Self {
+        Self { direct: Some(CopyRows::default()), ..Self::default() }
+    }
+
+    pub fn take_direct(&mut self) -> Option<CopyRows> {
+        self.direct.take().filter(|rows| !rows.is_empty())
+    }
+
     pub fn has(&self, stage: Stage) -> bool {
         !self.rows[stage as usize].is_empty()
     }
@@ -198,15 +213,15 @@ impl Staged {
         STAGES.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()).map(|((name, _), rows)| (*name, rows))
     }
 
-    pub fn erased(&mut self, source: SourceId, user: &str, context: bool) {
-        let rows = self.to(Stage::Erased).row(5);
+    pub fn erased(&mut self, source: SourceId, user: &str) {
+        let rows = self.to(Stage::Erased).row(4);
         rows.int4(source as i32);
         if has_nul(user) {
             rows.null().null();
         } else {
             rows.text(user).int8_or_null(number(user));
         }
-        rows.boolean(context).text(&shown(user));
+        rows.text(&shown(user));
     }
 
     /// Keys of refused rows that may be gone now.
@@ -303,7 +318,11 @@ impl Staged {
         };
         clean(&[&event.event_type])?;
         let transaction = event.extra.as_ref().and_then(|extra| extra.transaction_id.parse().ok());
-        let rows = self.to(Stage::Events).row(10).int2(PUT).int4(*source as i32).int8(user).timestamp(*time);
+        let rows = match &mut self.direct {
+            Some(direct) => direct.row(9),
+            None => self.to(Stage::Events).row(10).int2(PUT),
+        };
+        let rows = rows.int4(*source as i32).int8(user).timestamp(*time);
         rows.uuid(id.to_bytes()).int4(session).int8(time.div_euclid(1_000)).text(&event.event_type);
         rows.int8_or_null(event.item.parse().ok()).int8_or_null(transaction);
         Ok(())

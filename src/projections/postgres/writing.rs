@@ -2,7 +2,7 @@
 
 use super::migrate::target_error;
 use super::refused::{self, Dead};
-use super::stage::{Facts, Sources, Staged, Step, UNSET, facts, steps};
+use super::stage::{DIRECT, Facts, Sources, Staged, Step, UNSET, facts, steps};
 use super::{Mode, PostgresTarget, merge};
 use crate::projections::{Applied, Changeset, TargetError};
 use desireline_connectors::postgres::{Connection, PostgresError};
@@ -23,18 +23,7 @@ impl PostgresTarget {
         self.begin(connection, changes).await?;
         let settled = self.settle(connection, changes).await?;
         let steps = steps(changes, &settled.sources);
-        let mut refused = Vec::new();
-        let written = self.whole(connection, changes, &settled, &steps, &mut refused).await;
-        match written {
-            Ok(()) => {}
-            Err(PostgresError::Data(reason)) => {
-                tracing::warn!(reason, rows = steps.len(), "the database refuses rows of a changeset: looking for them");
-                connection.rollback().await.map_err(target_error)?;
-                self.begin(connection, changes).await?;
-                refused = self.sift(connection, changes, &settled, &steps).await.map_err(target_error)?;
-            }
-            Err(error) => return Err(target_error(error)),
-        }
+        let refused = self.try_ways(connection, changes, &settled, &steps).await?;
         connection.commit().await.map_err(target_error)?;
         self.recorded = Some(changes.time);
         self.sources = settled.sources;
@@ -44,6 +33,36 @@ impl PostgresTarget {
         }
         let rows = steps.len() + changes.erased.len() - refused.len();
         Ok(Applied { rows: rows as u64, refused: refused.len() as u64 })
+    }
+
+    /// The fastest way first; what the database refuses goes the more careful ways, each from the beginning.
+    async fn try_ways(
+        &self,
+        connection: &mut Connection,
+        changes: &Changeset,
+        settled: &Settled,
+        steps: &[Step<'_>],
+    ) -> Result<Vec<Dead>, TargetError> {
+        // Erased rows have to be gone before new ones come straight into the table.
+        if changes.erased.is_empty() {
+            match self.whole(connection, changes, settled, steps, Staged::with_direct_events()).await {
+                Err(PostgresError::Data(_)) => self.begin_again(connection, changes).await?,
+                written => return written.map_err(target_error),
+            }
+        }
+        match self.whole(connection, changes, settled, steps, Staged::default()).await {
+            Err(PostgresError::Data(reason)) => {
+                tracing::warn!(reason, rows = steps.len(), "the database refuses rows of a changeset: looking for them");
+                self.begin_again(connection, changes).await?;
+                self.sift(connection, changes, settled, steps).await.map_err(target_error)
+            }
+            written => written.map_err(target_error),
+        }
+    }
+
+    async fn begin_again(&self, connection: &mut Connection, changes: &Changeset) -> Result<(), TargetError> {
+        connection.rollback().await.map_err(target_error)?;
+        self.begin(connection, changes).await
     }
 
     /// Begins the transaction and moves the recorded time from where this server left it.
@@ -111,12 +130,6 @@ impl PostgresTarget {
         settled.revalued.iter().map(|source| merge::revalue(*source, &self.names)).collect()
     }
 
-    fn erasures(&self, staged: &mut Staged, changes: &Changeset, sources: &Sources) {
-        for (source, user) in &changes.erased {
-            staged.erased(*source, user, facts(sources, *source).context);
-        }
-    }
-
     /// Everything at once.
     async fn whole(
         &self,
@@ -124,13 +137,13 @@ impl PostgresTarget {
         changes: &Changeset,
         settled: &Settled,
         steps: &[Step<'_>],
-        refused: &mut Vec<Dead>,
-    ) -> Result<(), PostgresError> {
+        mut staged: Staged,
+    ) -> Result<Vec<Dead>, PostgresError> {
+        let mut refused = Vec::new();
         if steps.is_empty() && changes.erased.is_empty() && settled.written.is_empty() {
-            return Ok(());
+            return Ok(refused);
         }
-        let mut staged = Staged::default();
-        self.erasures(&mut staged, changes, &settled.sources);
+        changes.erased.iter().for_each(|(source, user)| staged.erased(*source, user));
         for step in steps {
             if let Err(reason) = staged.step(step, &settled.sources) {
                 refused.push(Dead::new(step, reason));
@@ -144,7 +157,11 @@ impl PostgresTarget {
         text.push_str(&merge::statements(&staged, &self.names));
         text.push_str(&self.revalue_text(settled));
         copy(connection, &mut staged).await?;
-        connection.run(&text).await.map(drop)
+        if let Some(events) = staged.take_direct() {
+            connection.copy(&self.names.fill(DIRECT), events).await?;
+        }
+        connection.run(&text).await?;
+        Ok(refused)
     }
 
     /// In parts, each within a savepoint; a part that is refused is halved, and a single row that is refused is written down.
@@ -156,7 +173,7 @@ impl PostgresTarget {
         steps: &[Step<'_>],
     ) -> Result<Vec<Dead>, PostgresError> {
         let mut first = Staged::default();
-        self.erasures(&mut first, changes, &settled.sources);
+        changes.erased.iter().for_each(|(source, user)| first.erased(*source, user));
         if self.refused {
             first.keys(refused::keys(steps));
         }
