@@ -68,10 +68,11 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
-        match value.to_str().map(str::trim).map_err(drop).and_then(|key| event_id_fault(key).map_or(Ok(key), |_| Err(()))) {
-            Ok("") => Ok(Self(None)),
-            Ok(key) => Ok(Self(Some(key.to_owned()))),
-            Err(()) => {
+        let is_visible = |key: &&str| key.bytes().all(|b| (b' '..=b'~').contains(&b));
+        match value.to_str().ok().map(str::trim).filter(is_visible).filter(|key| event_id_fault(key).is_none()) {
+            Some("") => Ok(Self(None)),
+            Some(key) => Ok(Self(Some(key.to_owned()))),
+            None => {
                 let detail = format!("must be at most {} visible ASCII characters and not begin with `~`", limits::EVENT_ID);
                 Err(ApiError::invalid_field("idempotency-key", detail))
             }

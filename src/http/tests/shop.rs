@@ -154,6 +154,12 @@ async fn all_mistakes_of_an_interaction_are_named_at_once() {
     assert_eq!(site.take(json!({"user_id": i64::MIN, "asin": "B1", "event_type": "view"})).await.user, i64::MIN.to_string());
 }
 
+/// One byte too long.
+const LONG_KEY: &str = match std::str::from_utf8(&[b'k'; 257]) {
+    Ok(key) => key,
+    Err(_) => "",
+};
+
 #[tokio::test]
 async fn a_key_of_the_client_is_the_id_of_the_event() {
     let site = site();
@@ -175,7 +181,7 @@ async fn a_key_of_the_client_is_the_id_of_the_event() {
     let both = json!({"user_id": 1, "asin": "B1", "event_type": "view", "event_id": "body"});
     assert_eq!(send(Some("header"), both).await.json()["event_id"], "body");
     assert_eq!(send(Some(""), view.clone()).await.json()["event_id"].as_str().map(str::len), Some(24));
-    for key in ["~derived", "caf\u{e9}"] {
+    for key in ["~derived", "caf\u{e9}", "a\tb", LONG_KEY] {
         assert_eq!(fields(&send(Some(key), view.clone()).await), ["idempotency-key"], "{key}");
     }
 }
