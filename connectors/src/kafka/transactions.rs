@@ -106,7 +106,12 @@ impl WriterConfig {
 
     fn consumer(&self, committed: bool) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("client.id", "desireline").set("queued.max.messages.kbytes", "16384").set("reconnect.backoff.max.ms", "5000");
+        client
+            .set("client.id", "desireline")
+            .set("queued.max.messages.kbytes", "16384")
+            // Topics are read to their end, which a broker would tell only after waiting for more.
+            .set("fetch.wait.max.ms", "5")
+            .set("reconnect.backoff.max.ms", "5000");
         self.common(&mut client);
         client
             .set("group.id", &self.transactional_id)

@@ -59,7 +59,7 @@ impl Topics {
         let name = self.name(topic);
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.kafka.brokers()).set("group.id", "desireline-tests").set("isolation.level", isolation);
-        config.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.set("enable.auto.commit", "false").set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
         let client: BaseConsumer = config.create().expect("a consumer can be made");
         let metadata = client.fetch_metadata(Some(&name), Duration::from_secs(10)).expect("the broker answers");
         let mut left: BTreeSet<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();

@@ -79,7 +79,8 @@ fn visit_all(consumer: &BaseConsumer<client::Context>, topic: &Topic, positions:
         match consumer.poll(POLL_WAIT) {
             Some(Ok(message)) => visit(message.key().unwrap_or_default(), message.payload()),
             Some(Err(KafkaError::PartitionEOF(id))) => drop(left.remove(&id)),
-            None | Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure))) => {
+            None
+            | Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure))) => {
                 if heard.elapsed() > SILENCE_MAX {
                     return Err(WriterError::Unavailable(format!("{doing}: no broker answers")));
                 }

@@ -17,6 +17,8 @@ const CLAIM_WAIT: Duration = Duration::from_secs(20);
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
 const ABORT_WAIT: Duration = Duration::from_secs(5);
 const CREATE_WAIT: Duration = Duration::from_secs(10);
+/// How long deliveries are listened for at a time; the client does not return earlier.
+const POLL: Duration = Duration::from_millis(1);
 /// Between two looks at something that takes a moment.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
@@ -171,6 +173,10 @@ impl Session {
         let begun = Instant::now();
         let refused = self.send(records)?;
         let producer = self.producer.take().ok_or_else(unclaimed)?;
+        // Committing flushes by steps of 100 ms.
+        while producer.in_flight_count() > 0 && begun.elapsed() < COMMIT_WAIT {
+            producer.poll(POLL);
+        }
         loop {
             let left = COMMIT_WAIT.saturating_sub(begun.elapsed());
             match producer.commit_transaction(left) {
@@ -256,7 +262,7 @@ fn send_one(producer: &BaseProducer<Deliveries>, record: &Record, payload: Optio
         match producer.send(message) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < deadline => {
-                producer.poll(Duration::from_millis(50));
+                producer.poll(POLL);
             }
             Err((error, _)) => return Err(error),
         }
