@@ -12,8 +12,8 @@
 //! - *Fenced.* The state names the epoch of its writer and is replaced only while it is the object that the writer has read (remotely by
 //!   `If-Match`). A writer of an older epoch gets [`DatasetError::Fenced`], and nothing that it wrote aside is ever seen.
 //! - *Deterministic.* The same rows give the same bytes but for the footer's notes. Row groups have 65,536 rows.
-//! - *Bounded.* A row group of the old version, one of the new, and 8 MiB on their way to the store are held per file, one file at a time;
-//!   and the edits of the commit itself.
+//! - *Bounded.* A row group of the old version, one of the new, and 8 MiB on their way to the store are held per file, of 4 files at a
+//!   time; and the edits of the commit itself.
 //! - *Watched.* The state knows every file and its size. A file that is missing, of another size or unreadable is an error that says so
 //!   ([`DatasetError::Damaged`]): the datasets are to be built again.
 //!
@@ -51,9 +51,13 @@ pub use values::{Column, Key, Kind, Row, Table, Value};
 use crate::store::{Store, StoreError};
 use desireline_records::LogicalTime;
 use files::{DatasetFile, Encoder};
+use futures::{StreamExt, TryStreamExt};
 use merge::Merge;
 use state::{HIDDEN, Held, Moves, REBUILD, STAGED, State};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Files that are read and written together.
+const FILES_AT_ONCE: usize = 4;
 
 /// What happens to one file: what becomes of single rows.
 pub struct FileEdits<E> {
@@ -158,13 +162,16 @@ impl Datasets {
             }
         }
         let mut written = Vec::new();
-        for (name, (table, edits)) in work {
+        let versions = work.into_iter().map(|(name, (table, edits))| {
             let prefixes = touched.iter().filter(|touch| touch.table == table).flat_map(|touch| touch.prefixes.iter().cloned()).collect();
-            let version = Version { table, name, edits, prefixes, stamp: &stamp, time };
-            let (name, file, rows) = self.rewrite(version, &resolve).await?;
+            self.rewrite(Version { table, name, edits, prefixes, stamp: &stamp, time }, &resolve)
+        });
+        let mut versions = futures::stream::iter(versions).buffered(FILES_AT_ONCE);
+        while let Some((name, file, rows)) = versions.try_next().await? {
             changed += rows;
             written.push((name, file));
         }
+        drop(versions);
         if let Some(rebuilt) = &mut self.rebuild {
             for (name, file) in written {
                 let now = file.as_ref().map(|(hidden, _)| hidden.clone());
@@ -288,14 +295,12 @@ impl Datasets {
                 waiting.extend(self.store.list(folder, None).await?.into_iter().map(|object| object.name));
             }
         }
-        for (hidden, name) in put.iter().filter(|(hidden, _)| !again || waiting.contains(*hidden)) {
-            self.store.rename(hidden, name).await?;
-        }
-        let mut folders = BTreeSet::new();
-        for name in delete {
-            self.store.delete(name).await?;
-            folders.extend(name.rsplit_once('/').map(|(folder, _)| folder));
-        }
+        let left = put.iter().filter(|(hidden, _)| !again || waiting.contains(*hidden));
+        let moves = left.map(|(hidden, name)| self.store.rename(hidden, name));
+        futures::stream::iter(moves).buffered(FILES_AT_ONCE).try_collect::<()>().await?;
+        let deletes = delete.iter().map(|name| self.store.delete(name));
+        futures::stream::iter(deletes).buffered(FILES_AT_ONCE).try_collect::<()>().await?;
+        let folders: BTreeSet<&str> = delete.iter().filter_map(|name| name.rsplit_once('/')).map(|(folder, _)| folder).collect();
         for folder in folders {
             self.store.sync_folder(folder).await?;
         }
