@@ -41,6 +41,9 @@ fn fill(server: &Server) {
     let bad = json!({ "user_id": "u", "timestamp": "never" });
     let events: Vec<Value> = (0..60).map(event).chain([bad]).collect();
     server.http.post_json("/api/ingest-batch", &json!({ "events": events })).expect_status(200);
+    let item = json!({ "asin": "B1", "category": "Beauty" }).to_string().into_bytes();
+    server.http.send(reqwest::Method::PUT, "/api/items", &[("content-type", "application/json")], item).expect_status(200);
+    server.http.post_json("/api/event", &json!({ "user_id": 1, "asin": "B1", "event_type": "view" })).expect_status(200);
     let rows = "timestamp,visitorid,event,itemid,transactionid\n1433221332117,7,view,3,\n";
     std::fs::write(server.folder().join("events.csv"), rows).expect("written");
     for path in ["events.csv", "missing.csv"] {

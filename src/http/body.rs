@@ -55,6 +55,17 @@ impl FromRequest<AppState> for JsonBody {
     }
 }
 
+/// Bodies up to this size are read on the thread that received them.
+const INLINE_BYTES_MAX: usize = 32 << 10;
+
+/// Reads a body of so many bytes; a large one on a blocking thread, so that it delays nobody's query.
+pub(super) async fn reading<T: Send + 'static>(bytes: usize, read: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    if bytes <= INLINE_BYTES_MAX {
+        return Ok(read());
+    }
+    tokio::task::spawn_blocking(read).await.map_err(ApiError::internal)
+}
+
 /// For operations that need no body: whatever is sent must at least not be a form.
 #[derive(Debug)]
 pub struct NoBody;

@@ -8,11 +8,11 @@
 //! them again does no harm.
 
 use super::AppState;
-use super::body::{BodyKind, DataBody};
+use super::body::{BodyKind, DataBody, reading};
 use super::catalog_body::{ItemsBody, PeopleBody, ProductsBody};
 use super::error::{ApiError, FieldError};
 use super::fields::{Fields, Mistake, unreadable};
-use super::ingest::{INLINE_BYTES_MAX, RejectedEvent};
+use super::ingest::RejectedEvent;
 use super::params::Params;
 use crate::service::ServiceError;
 use axum::Json;
@@ -69,11 +69,7 @@ type ReadEntry = fn(&mut Fields<'_>) -> CatalogEntry;
 
 async fn put(state: AppState, body: DataBody, list: &'static str, read: ReadEntry) -> Result<Json<CatalogReply>, ApiError> {
     let entries_max = state.config.interactions.catalog_entries_max;
-    let entries = if body.bytes.len() <= INLINE_BYTES_MAX {
-        read_entries(&body, list, entries_max, read)?
-    } else {
-        tokio::task::spawn_blocking(move || read_entries(&body, list, entries_max, read)).await.map_err(ApiError::internal)??
-    };
+    let entries = reading(body.bytes.len(), move || read_entries(&body, list, entries_max, read)).await??;
     let accepted = entries.len();
     let token = state.backend.put_catalog(entries).await?;
     Ok(Json(CatalogReply { accepted, token: token.to_string() }))

@@ -9,7 +9,7 @@
 //! Known limitation: `raw_signals` are not looked at.
 
 use super::AppState;
-use super::body::JsonBody;
+use super::body::{JsonBody, reading};
 use super::catalog::WORD_BYTES_MAX;
 use super::error::{ApiError, FieldError};
 use super::fields::{Fields, unreadable};
@@ -132,7 +132,8 @@ pub(super) async fn rerank_items(
 ) -> Result<Response, ApiError> {
     let at_least = params.at_least();
     params.finish()?;
-    let request = Request::read(&bytes, state.config.rerank.candidates_max)?;
+    let (size, candidates_max) = (bytes.len(), state.config.rerank.candidates_max);
+    let request = reading(size, move || Request::read(&bytes, candidates_max)).await??;
     let settings = &state.config.rerank;
     let profile = request.profile.unwrap_or(settings.profile);
     let constants = profile.constants().with(&settings.overrides).with(&request.overrides);
@@ -142,7 +143,7 @@ pub(super) async fn rerank_items(
     let context = Context { recent_items, recent_categories: recent_categories.into_iter().collect() };
     let mut candidates = request.candidates;
     state.backend.read_catalog(&mut |catalog| candidates.iter_mut().for_each(|candidate| complete(candidate, catalog)));
-    let ranked = rerank(candidates, &context, &constants, top_n);
+    let ranked = reading(size, move || rerank(candidates, &context, &constants, top_n)).await?;
     let items = ranked.into_iter().map(RankedItem::from).collect();
     Ok(at(as_of, RerankReply { as_of, user_id: request.user_id, profile: profile.word().into(), items }))
 }
@@ -228,7 +229,7 @@ fn read_candidate(index: usize, item: &RawValue, errors: &mut Vec<FieldError>) -
 }
 
 /// The names of the constants, which are those of the settings.
-pub(super) const CONSTANTS: [&str; 13] = [
+const CONSTANTS: [&str; 13] = [
     "boost_per_event",
     "boost_max",
     "recent_top5",

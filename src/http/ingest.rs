@@ -5,13 +5,13 @@
 //! is answered with 400 and leaves nothing behind.
 //!
 //! Cost: one pass over the body finds the events, a second one reads each in place (strings are borrowed from the body); what
-//! is allocated is the event itself and its id. Bodies above [`INLINE_BYTES_MAX`] are read on a blocking thread, so that a
-//! large batch delays nobody's query.
+//! is allocated is the event itself and its id. Large bodies are read on a blocking thread, so that a large batch
+//! delays nobody's query.
 //!
 //! Known limitations: the events of one body share one arrival time; an event larger than 1 MiB is refused.
 
 use super::AppState;
-use super::body::{BodyKind, DataBody, JsonBody};
+use super::body::{BodyKind, DataBody, JsonBody, reading};
 use super::error::{ApiError, ErrorBody, FieldError};
 use super::event_body::{BatchBody, EventBody};
 use super::ids::{IdMaker, random_uuid};
@@ -30,8 +30,6 @@ use utoipa::ToSchema;
 
 /// The source of events that name none.
 const DEFAULT_SOURCE: SourceId = 0;
-/// Bodies up to this size are read on the thread that received them.
-pub(super) const INLINE_BYTES_MAX: usize = 32 << 10;
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct IngestReply {
@@ -92,12 +90,8 @@ pub(super) async fn ingest(State(state): State<AppState>, JsonBody(bytes): JsonB
     responses((status = 200, description = "what was accepted is durable and applied", body = BatchReply),
         (status = 400, description = "not a batch, or nothing in it was accepted", body = ErrorBody)))]
 pub(super) async fn ingest_batch(State(state): State<AppState>, body: DataBody) -> Result<Json<BatchReply>, ApiError> {
-    let read = if body.bytes.len() <= INLINE_BYTES_MAX {
-        read_batch(&state, &body)?
-    } else {
-        let state = state.clone();
-        tokio::task::spawn_blocking(move || read_batch(&state, &body)).await.map_err(ApiError::internal)??
-    };
+    let reader = state.clone();
+    let read = reading(body.bytes.len(), move || read_batch(&reader, &body)).await??;
     let accepted = read.events.len();
     let receipt = state.backend.ingest(read.events, read.dead_letters).await?;
     if accepted == 0 {

@@ -162,6 +162,38 @@ mod tests {
         assert_eq!(Profile::from_word("Code"), None);
     }
 
+    /// Every number of the documentation's table, as it is printed there.
+    fn documented(constants: &Constants) -> [String; 13] {
+        [
+            constants.boost_per_event.to_string(),
+            constants.boost_max.to_string(),
+            constants.recent_top5.to_string(),
+            constants.recent_top10.to_string(),
+            constants.recent_rest.to_string(),
+            constants.diversity_share.to_string(),
+            constants.diversity_factor.to_string(),
+            constants.category_max.map_or_else(|| "no limit".to_owned(), |max| max.to_string()),
+            constants.category_factor.to_string(),
+            constants.diversity_rounds.to_string(),
+            constants.cumulative.to_string(),
+            constants.popularity_floor.to_string(),
+            constants.popularity_factor.to_string(),
+        ]
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_is_that_of_the_code() {
+        let page = include_str!("../../docs/interactions.md");
+        let (_, table) = page.split_once("| constant | `code` | `readme` | `system_doc` |\n|---|---|---|---|\n").expect("the table");
+        let rows: Vec<Vec<&str>> =
+            table.lines().map_while(|line| Some(line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect())).collect();
+        assert_eq!(rows.len(), 13);
+        for (column, profile) in Profile::ALL.into_iter().enumerate() {
+            let written: Vec<&str> = rows.iter().map(|row| row[column + 1]).collect();
+            assert_eq!(written, documented(&profile.constants()), "{}", profile.word());
+        }
+    }
+
     #[test]
     fn what_is_set_wins_over_the_profile_and_nothing_else_moves() {
         for profile in Profile::ALL {
