@@ -51,7 +51,8 @@ pub use values::{Column, Key, Kind, Row, Table, Value};
 use crate::store::{Store, StoreError};
 use desireline_records::LogicalTime;
 use files::{DatasetFile, Encoder};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use merge::Merge;
 use state::{HIDDEN, Held, Moves, REBUILD, STAGED, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,17 +162,17 @@ impl Datasets {
                 work.entry(name).or_insert_with(|| (touch.table, BTreeMap::new()));
             }
         }
-        let mut written = Vec::new();
-        let versions = work.into_iter().map(|(name, (table, edits))| {
+        let mut versions: Vec<BoxFuture<'_, Result<Written, DatasetError>>> = Vec::new();
+        for (name, (table, edits)) in work {
             let prefixes = touched.iter().filter(|touch| touch.table == table).flat_map(|touch| touch.prefixes.iter().cloned()).collect();
-            self.rewrite(Version { table, name, edits, prefixes, stamp: &stamp, time }, &resolve)
-        });
-        let mut versions = futures::stream::iter(versions).buffered(FILES_AT_ONCE);
-        while let Some((name, file, rows)) = versions.try_next().await? {
+            versions.push(self.rewrite(Version { table, name, edits, prefixes, stamp: &stamp, time }, &resolve).boxed());
+        }
+        let versions: Vec<Written> = futures::stream::iter(versions).buffered(FILES_AT_ONCE).try_collect().await?;
+        let mut written = Vec::new();
+        for (name, file, rows) in versions {
             changed += rows;
             written.push((name, file));
         }
-        drop(versions);
         if let Some(rebuilt) = &mut self.rebuild {
             for (name, file) in written {
                 let now = file.as_ref().map(|(hidden, _)| hidden.clone());
@@ -295,11 +296,16 @@ impl Datasets {
                 waiting.extend(self.store.list(folder, None).await?.into_iter().map(|object| object.name));
             }
         }
-        let left = put.iter().filter(|(hidden, _)| !again || waiting.contains(*hidden));
-        let moves = left.map(|(hidden, name)| self.store.rename(hidden, name));
+        let mut moves: Vec<BoxFuture<'_, Result<(), StoreError>>> = Vec::new();
+        for (hidden, name) in put {
+            if !again || waiting.contains(hidden) {
+                moves.push(self.store.rename(hidden, name).boxed());
+            }
+        }
+        for name in delete {
+            moves.push(self.store.delete(name).boxed());
+        }
         futures::stream::iter(moves).buffered(FILES_AT_ONCE).try_collect::<()>().await?;
-        let deletes = delete.iter().map(|name| self.store.delete(name));
-        futures::stream::iter(deletes).buffered(FILES_AT_ONCE).try_collect::<()>().await?;
         let folders: BTreeSet<&str> = delete.iter().filter_map(|name| name.rsplit_once('/')).map(|(folder, _)| folder).collect();
         for folder in folders {
             self.store.sync_folder(folder).await?;

@@ -366,3 +366,77 @@ impl JourneyFacts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(kind: Kind) -> String {
+        match kind {
+            Kind::Int => "BIGINT".to_owned(),
+            Kind::Float => "DOUBLE".to_owned(),
+            Kind::Text => "VARCHAR".to_owned(),
+            Kind::Time => "TIMESTAMP".to_owned(),
+            Kind::Decimal => "DECIMAL".to_owned(),
+            Kind::List(element) => format!("{}[]", described(*element)),
+            Kind::Struct(fields) => {
+                let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name, described(field.kind))).collect();
+                format!("STRUCT({})", fields.join(", "))
+            }
+        }
+    }
+
+    /// The documentation has a table for each dataset, with its columns in order.
+    #[test]
+    fn the_documentation_names_every_column() {
+        let text = include_str!("../../../docs/parquet.md");
+        for table in View::ALL.into_iter().flat_map(tables) {
+            let section = text.split(&format!("\n### {}\n", table.name)).nth(1).expect("a section of the dataset");
+            let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+            let found: Vec<(String, String)> = rows
+                .map(|line| {
+                    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                    (cells[1].to_owned(), cells[2].to_owned())
+                })
+                .collect();
+            let column = |(at, column): (usize, &Column)| {
+                let name = if at < table.key { format!("**`{}`**", column.name) } else { format!("`{}`", column.name) };
+                (name, format!("{}{}", described(column.kind), if column.optional { "?" } else { "" }))
+            };
+            let expected: Vec<(String, String)> = table.columns.iter().enumerate().map(column).collect();
+            assert_eq!(found, expected, "the columns of {}", table.name);
+        }
+    }
+
+    #[test]
+    fn a_day_is_one_of_utc_and_parts_are_sixteen() {
+        assert_eq!(day_file(1_709_251_199_999_999), "day=2024-02-29/data.parquet");
+        assert_eq!(day_file(1_709_251_200_000_000), "day=2024-03-01/data.parquet");
+        assert_eq!((part_file(0), part_file(u64::MAX)), ("part-00.parquet".to_owned(), "part-15.parquet".to_owned()));
+    }
+
+    #[test]
+    fn sessions_take_their_places_among_the_paths_of_a_journey() {
+        let session = |start: Micros, views: u32| ViewRow::Session {
+            source: 1,
+            user: "u".into(),
+            number: 1,
+            first_event: EventId::default(),
+            start,
+            end: start,
+            events: views,
+            views,
+            carts: 0,
+            transactions: 0,
+            value: 0,
+        };
+        let mut facts = JourneyFacts::default();
+        for (start, views) in [(5, 1), (9, 1), (2, 3), (5, 4)] {
+            facts.set_path(start, Some(&session(start, views)));
+        }
+        facts.set_path(9, None);
+        facts.set_path(7, None);
+        let paths: Vec<String> = facts.paths.iter().map(|path| format!("{path:?}")).collect();
+        assert!(paths.len() == 2 && paths[0].contains("Time(2), Int(3)") && paths[1].contains("Time(5), Int(4)"), "{paths:?}");
+    }
+}
