@@ -35,6 +35,7 @@ pub fn check(config: &Config, settled: &Settled, mistakes: &mut Vec<Mistake>) {
     words(config, &mut checker);
     sources(config, &mut checker);
     store(config, &mut checker);
+    projection_kafka(config, &mut checker);
 }
 
 fn server(config: &Config, checker: &mut Checker<'_>) {
@@ -186,5 +187,47 @@ fn kafka(source: &Source, path: &impl Fn(&str) -> String, checker: &mut Checker<
         let values = source.properties.0.values().filter(|value| value.len() >= 4);
         let text = values.fold(text, |text, value| text.replace(value.as_str(), "(hidden)"));
         checker.refuse(&path("properties"), text.trim_start_matches("properties").trim_start_matches(':').trim_start(), None);
+    }
+}
+
+/// Events that are passed on must not come back as events of a source.
+fn projection_kafka(config: &Config, checker: &mut Checker<'_>) {
+    let out = &config.projection.kafka;
+    if out.brokers.is_empty() || out.forward_source.is_none() {
+        return;
+    }
+    for source in &config.source {
+        let same_cluster = source.brokers.iter().any(|broker| out.brokers.contains(broker));
+        if same_cluster && source.topics.contains(&out.forward_topic) {
+            let detail = format!("is also read by the source `{}` from the same brokers: events would go round", source.name);
+            checker.refuse("projection.kafka.forward_topic", detail, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Inputs, load};
+
+    #[test]
+    fn events_do_not_go_round() {
+        let wrong = |brokers: &str, topic: &str, forward_source: Option<&str>| {
+            let source = [("NAME", "s"), ("SOURCE_ID", "1"), ("KIND", "kafka"), ("BROKERS", "a:9092, b:9092"), ("TOPICS", "clicks")];
+            let source = source.map(|(name, value)| (format!("SOURCE__0__{name}"), value));
+            let out = [("BROKERS", Some(brokers)), ("FORWARD_TOPIC", Some(topic)), ("FORWARD_SOURCE", forward_source)];
+            let out = out.into_iter().filter_map(|(name, value)| Some((format!("PROJECTION__KAFKA__{name}"), value?)));
+            let env = source.into_iter().chain(out).map(|(name, value)| (format!("DESIRELINE__{name}"), value.to_owned())).collect();
+            let refused = load(&Inputs { env, ..Inputs::default() }).err();
+            refused.map_or_else(Vec::new, |error| error.mistakes.into_iter().map(|mistake| mistake.path).collect())
+        };
+        assert_eq!(wrong("b:9092", "clicks", Some("1")), ["projection.kafka.forward_topic"]);
+        for (brokers, topic, forward_source) in [
+            ("c:9092", "clicks", Some("1")),
+            ("b:9092", "clickstream.events", Some("1")),
+            ("b:9092", "clicks", None),
+            ("", "clicks", Some("1")),
+        ] {
+            assert_eq!(wrong(brokers, topic, forward_source), Vec::<String>::new(), "{brokers} {topic} {forward_source:?}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use super::target::{Applied, CatchUp, Standing, Target, TargetError};
 use async_trait::async_trait;
 use desireline_connectors::redis::{Claimed, Entry, Group, RedisConfig, RedisError, Value, Writer, literal};
 use desireline_dataflows::changes::{ContextRow, RowKey, View, ViewRow, Views};
-use desireline_records::time::SECOND;
+use desireline_records::time::{SECOND, now_micros};
 use desireline_records::{LogicalTime, Micros, SourceId};
 use std::collections::HashSet;
 
@@ -82,8 +82,10 @@ impl RedisTarget {
             RowKey::Context(source, user) if *source == self.source => Some(self.keys.none(user)),
             _ => None,
         });
+        // A rebuild has many contexts that ended long ago; their keys are strangers at its end.
+        let ended = if self.rebuilt.is_some() { now_micros() } else { Micros::MIN };
         let put = changes.put().filter_map(|row| match row {
-            ViewRow::Context(row) if row.source == self.source => Some(self.keys.all(row)),
+            ViewRow::Context(row) if row.source == self.source && row.expires_at > ended => Some(self.keys.all(row)),
             _ => None,
         });
         erased.chain(taken).chain(put).collect()
@@ -91,8 +93,10 @@ impl RedisTarget {
 
     fn note_rebuilt(&mut self, changes: &Changeset) {
         let Some(rebuilt) = &mut self.rebuilt else { return };
+        let now = now_micros();
         for row in changes.put() {
             if let ViewRow::Context(row) = row
+                && row.expires_at > now
                 && let Some(user) = integer(&row.user)
             {
                 rebuilt.insert(user);

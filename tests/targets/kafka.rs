@@ -220,7 +220,11 @@ fn a_server_that_ends_within_a_transaction_leaves_nothing() {
         crashed.claim().await.unwrap();
         let topic = Arc::new(Topic { name: topics.name("sessions"), partitions: 2, replication: 1, compacted: true });
         let key = br#"{"source_id":1,"user_id":"half"}"#.to_vec();
-        crashed.send_only(vec![Record { topic, key, payload: Some(b"{}".to_vec()) }]).await.unwrap();
+        let state_topic = Arc::new(Topic { name: topics.name("projections"), partitions: 1, replication: 1, compacted: true });
+        let state = topics.table("projections")["kafka"].to_string().replace(r#""applied":10"#, r#""applied":11"#);
+        let half = Record { topic, key, payload: Some(b"{}".to_vec()) };
+        let state = Record { topic: state_topic, key: b"kafka".to_vec(), payload: Some(state.into_bytes()) };
+        crashed.send_only(vec![half, state]).await.unwrap();
 
         let mut second = target_of(topics, View::Sessions);
         assert_eq!(second.open(1).await.unwrap(), Standing::At(10), "what was recorded last");

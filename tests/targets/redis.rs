@@ -18,8 +18,11 @@ use std::time::Duration;
 const SOURCE: SourceId = 1_000;
 
 fn target(url: &str, prefix: &str) -> RedisTarget {
-    let limit = Duration::from_secs(10);
-    let redis = RedisConfig { url: url.into(), connect_timeout: limit, response_timeout: limit, pipeline_max: 100 };
+    target_within(Duration::from_secs(10), url, prefix)
+}
+
+fn target_within(connect_timeout: Duration, url: &str, prefix: &str) -> RedisTarget {
+    let redis = RedisConfig { url: url.into(), connect_timeout, response_timeout: DEADLINE, pipeline_max: 100 };
     RedisTarget::new(RedisTargetConfig { redis, key_prefix: prefix.into(), source: SOURCE }).expect("a good URL")
 }
 
@@ -201,7 +204,8 @@ async fn a_rebuild_leaves_the_keys_of_its_contexts_and_those_of_others() {
     let mut successor = self::target(&space.url, &space.prefix);
     assert_eq!(successor.open(2).await.unwrap(), Standing::Fresh);
     successor.begin_rebuild().await.unwrap();
-    successor.apply(&set(5, [put(context("1", &["NEW"], &[], now, TTL))])).await.unwrap();
+    let rows = [context("1", &["NEW"], &[], now, TTL), context("2", &["ENDED"], &[], now - TTL, TTL)];
+    assert_eq!(successor.apply(&set(5, rows.map(put))).await.unwrap().rows, 1, "what has ended is not written");
     successor.finish_rebuild(40).await.unwrap();
     let mut expected: Vec<&str> =
         others.into_iter().chain(["user:1:recent_items", "user:1:last_active", "desireline:projection"]).collect();
@@ -263,6 +267,8 @@ async fn what_somebody_must_change_is_said() {
         let Err(TargetError::Refused(text)) = outcome else { panic!("{outcome:?}") };
         assert!(!text.contains("-word"), "{text}");
     }
+    let outcome = target_within(Duration::from_millis(200), &server.url.replace("redis://", "rediss://"), "").open(1).await;
+    assert!(matches!(outcome, Err(TargetError::Unavailable(_))), "no TLS there: {outcome:?}");
     let url = server.url.replace("redis://", "redis://:the-pass-word@");
     let mut target = target(&url, "");
     assert_eq!(target.open(1).await.unwrap(), Standing::Fresh);

@@ -212,9 +212,15 @@ impl Transactions {
         self.run(move |session| session.ends(&topic)).await
     }
 
-    /// Visits all committed messages of a topic, of each partition from the given offset or its beginning on.
+    /// Visits all committed messages of a topic, of each partition from the given offset or its beginning on. Fails when a transaction of
+    /// somebody else is open for long: what lies behind it could not be seen.
     pub async fn read(&self, topic: Arc<Topic>, from: Offsets, visit: Visit) -> Result<(), WriterError> {
-        self.run(move |session| session.read(&topic, &from, visit)).await
+        self.run(move |session| session.read(&topic, &from, true, visit)).await
+    }
+
+    /// Visits the committed messages of a topic, up to the first transaction that is still open.
+    pub async fn peek(&self, topic: Arc<Topic>, visit: Visit) -> Result<(), WriterError> {
+        self.run(move |session| session.read(&topic, &Offsets::new(), false, visit)).await
     }
 
     /// For tests of recovery: sends records and stops short of the end of their transaction.

@@ -58,6 +58,14 @@ pub(super) struct LedgerConfig {
     pub rows_must_be_there: bool,
 }
 
+/// How far the topic of the state is read.
+enum Reach {
+    /// To its end.
+    Whole,
+    /// Up to the first transaction that is still open.
+    Decided,
+}
+
 /// A writer with its state.
 pub(super) struct Ledger {
     config: LedgerConfig,
@@ -80,9 +88,10 @@ impl Ledger {
     pub async fn open(&mut self, epoch: u64) -> Result<Standing, TargetError> {
         (self.epoch, self.state) = (epoch, None);
         let created = self.transactions.create_missing(self.all_topics()).await.map_err(of_writer)?;
-        self.recorded().await?;
+        // Whoever was stopped within a transaction has left it open; it says nothing new before it is decided.
+        self.recorded(Reach::Decided).await?;
         self.transactions.claim().await.map_err(of_writer)?;
-        let recorded = self.recorded().await?;
+        let recorded = self.recorded(Reach::Whole).await?;
         let lost = self.config.rows_must_be_there && self.config.topics.iter().any(|topic| created.contains(&topic.name));
         let current = recorded.filter(|state| state.complete && !lost && state.definition == self.config.definition);
         let (standing, claimed) = match current {
@@ -133,7 +142,7 @@ impl Ledger {
 
     /// Who has shut this writer out: a newer server, or somebody who has no business here.
     async fn fenced(&self, text: String) -> TargetError {
-        match self.recorded().await {
+        match self.recorded(Reach::Decided).await {
             Err(error @ TargetError::Fenced { .. }) => error,
             _ => TargetError::Unavailable(format!(
                 "{text}; the transactional id {} is also in use elsewhere",
@@ -147,7 +156,7 @@ impl Ledger {
     }
 
     /// The state of the topic, unless a newer server has written it.
-    async fn recorded(&self) -> Result<Option<State>, TargetError> {
+    async fn recorded(&self, reach: Reach) -> Result<Option<State>, TargetError> {
         let last = Arc::new(Mutex::new(None::<Vec<u8>>));
         let (found, name) = (last.clone(), self.config.name);
         let visit: Visit = Box::new(move |key, payload| {
@@ -155,7 +164,12 @@ impl Ledger {
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = payload.map(<[u8]>::to_vec);
             }
         });
-        self.read(&self.config.state_topic, Offsets::new(), visit).await?;
+        let topic = self.config.state_topic.clone();
+        let read = match reach {
+            Reach::Whole => self.transactions.read(topic, Offsets::new(), visit).await,
+            Reach::Decided => self.transactions.peek(topic, visit).await,
+        };
+        read.map_err(of_writer)?;
         let last = last.lock().unwrap_or_else(PoisonError::into_inner).take();
         // What cannot be read was written by another version: the rows are built anew.
         let state = last.and_then(|payload| serde_json::from_slice::<State>(&payload).ok());

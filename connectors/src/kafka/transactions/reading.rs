@@ -23,7 +23,8 @@ impl Session {
         partitions.into_iter().map(|id| Ok((id, bounds(consumer, topic, id)?.1))).collect()
     }
 
-    pub fn read(&mut self, topic: &Topic, from: &Offsets, visit: Visit) -> Result<(), WriterError> {
+    /// `whole`: not only up to the first open transaction.
+    pub fn read(&mut self, topic: &Topic, from: &Offsets, whole: bool, visit: Visit) -> Result<(), WriterError> {
         let partitions = self.existing(topic)?;
         let consumers = self.consumers()?;
         let mut positions = Offsets::new();
@@ -31,7 +32,9 @@ impl Session {
             let (low, high) = bounds(&consumers.uncommitted, topic, id)?;
             let first = from.get(&id).copied().unwrap_or(low).max(low);
             if first < high {
-                await_stable(&consumers.committed, topic, id, high)?;
+                if whole {
+                    await_stable(&consumers.committed, topic, id, high)?;
+                }
                 positions.insert(id, first);
             }
         }
