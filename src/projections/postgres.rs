@@ -16,14 +16,15 @@
 //!   same as one built anew, but for the numbers that the database gives (`_id`, `id`) and the times at which it wrote rows.
 //!
 //! Which rows go where: `sessions`, `cluster` and `aggregates_minute` take every source; `user_journey` those whose user ids are integers;
-//! `events` of these the ones without a context; `interaction_logs` the events of sources with a context. Item and transaction ids
+//! `events` of these the ones without a context; `interaction_logs` the events of those with one. Item and transaction ids
 //! of `events` that are no integers are null. When a source comes to belong elsewhere (its ids become integers, it gets a
 //! context), the tables are built anew under the new settings; the settings are kept in `sources` and hold for replays up to the time
 //! they were seen at, so that a history with changes of settings is not built once per change.
 //!
 //! Known limitations: `sessions` does not say whether a session is sealed. `real` and pgvector hold 24 bits of a number: values of
 //! transactions above 16 million are rounded in `state` and `paths` (not in `sessions`). A changeset of which many rows are refused takes
-//! some milliseconds for each of them. No migrations exist yet: there is one layout.
+//! some milliseconds for each of them. A trigger or a foreign key that somebody has added, and that refuses a row only when a rebuild
+//! is merged into the tables, stops the rebuild until it is gone: its message says which. No migrations exist yet: there is one layout.
 
 mod merge;
 mod migrate;

@@ -216,8 +216,8 @@ pub fn create_stages() -> String {
     text
 }
 
-/// Empties the staging tables within a transaction.
-pub fn empty_stages() -> String {
-    let names: Vec<String> = STAGES.iter().map(|(name, _)| format!("pg_temp.{name}")).collect();
-    format!("TRUNCATE {}, pg_temp.s_loose", names.join(", "))
+/// Empties staging tables within a transaction.
+pub fn empty_stages(used: &[&str]) -> String {
+    let names: String = used.iter().map(|name| format!("pg_temp.{name}, ")).collect();
+    format!("TRUNCATE {names}pg_temp.s_loose")
 }

@@ -2,7 +2,8 @@
 //!
 //! Rows gather in shadows (unlogged, in the server's own schema). At the end one transaction compares each table with its shadow and
 //! changes only what differs: readers see the old rows or the new ones, never an empty table, and whatever depends on the tables
-//! stays. Tables that are empty to begin with are filled directly. A rebuild that ends early begins again.
+//! stays. A shadow has the checks and unique indexes of its table, also those that somebody added, so that it refuses the same rows;
+//! it has no triggers and no references to other tables. Tables that are empty to begin with are filled directly. A rebuild that ends early begins again.
 
 use super::migrate::target_error;
 use super::schema::{Names, TABLES, Table};
@@ -22,7 +23,7 @@ pub fn make_shadows(names: &Names) -> String {
     let shadows = names.shadows();
     let make = |table: &Table| {
         let (live, shadow) = (names.table(table), shadows.table(table));
-        format!("DROP TABLE IF EXISTS {shadow}; CREATE UNLOGGED TABLE {shadow} (LIKE {live} INCLUDING DEFAULTS INCLUDING INDEXES); ")
+        format!("DROP TABLE IF EXISTS {shadow}; CREATE UNLOGGED TABLE {shadow} (LIKE {live} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES); ")
     };
     let mut statements: String = TABLES.iter().map(make).collect();
     statements.push_str(&format!("INSERT INTO {} SELECT * FROM {}", shadows.fill("{sources}"), names.fill("{sources}")));

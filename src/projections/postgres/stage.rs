@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 pub struct Facts {
     /// User ids are integers.
     pub int: bool,
-    /// Its events are interactions.
+    /// It keeps contexts.
     pub context: bool,
     pub transaction_value: bool,
     /// They hold at least up to this time.
@@ -28,6 +28,16 @@ impl Facts {
     pub fn of(settings: &SourceSettings, since: LogicalTime) -> Self {
         let int = settings.user_id_type == UserIdType::Int;
         Self { int, context: settings.context.is_some(), transaction_value: settings.transaction_value, since }
+    }
+
+    /// Whether its events are rows of `interaction_logs`.
+    pub fn interactions(&self) -> bool {
+        self.int && self.context
+    }
+
+    /// Whether its events are rows of `events`.
+    pub fn events(&self) -> bool {
+        self.int && !self.context
     }
 
     /// Whether rows of the one can stand where those of the other do.
@@ -208,6 +218,11 @@ impl Staged {
         &mut self.rows[stage as usize]
     }
 
+    /// The staging tables that get rows.
+    pub fn used(&self) -> Vec<&'static str> {
+        STAGES.iter().zip(&self.rows).filter(|(_, rows)| !rows.is_empty()).map(|((name, _), _)| *name).collect()
+    }
+
     pub fn take(&mut self) -> impl Iterator<Item = (&'static str, CopyRows)> {
         let rows = std::mem::take(&mut self.rows);
         STAGES.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()).map(|((name, _), rows)| (*name, rows))
@@ -300,13 +315,13 @@ impl Staged {
     fn event(&mut self, row: &ViewRow, sources: &Sources) -> Result<(), Refusal> {
         let ViewRow::Event { source, user, id, time, session, content } = row else { return Ok(()) };
         let facts = facts(sources, *source);
-        if facts.context {
+        if facts.interactions() {
             return match &content.0 {
                 Some(event) => self.interaction(event),
                 None => Ok(()),
             };
         }
-        if !facts.int {
+        if !facts.events() {
             return Ok(());
         }
         let user = number(user).ok_or(NO_NUMBER)?;
@@ -397,10 +412,10 @@ impl Staged {
         match key {
             RowKey::Event(source, user, time, id) => {
                 let (facts, Some(user)) = (facts(sources, *source), number(user)) else { return };
-                if facts.context {
+                if facts.interactions() {
                     let rows = self.to(Stage::Interactions).row(8).int2(GONE).int4(*source as i32).int8(user).timestamp(*time);
                     rows.uuid(id.to_bytes()).null().null().null();
-                } else if facts.int {
+                } else if facts.events() {
                     let rows = self.to(Stage::Events).row(10).int2(GONE).int4(*source as i32).int8(user).timestamp(*time);
                     rows.uuid(id.to_bytes());
                     nulls(rows, 5);

@@ -177,7 +177,8 @@ impl PostgresTarget {
         if self.refused {
             first.keys(refused::keys(steps));
         }
-        let text = self.sources_text(settled) + &merge::statements(&first, &self.names);
+        let empty = merge::empty_stages(&first.used());
+        let text = format!("{}{} {empty}", self.sources_text(settled), merge::statements(&first, &self.names));
         copy(connection, &mut first).await?;
         connection.run(&text).await?;
         let mut refused = Vec::new();
@@ -203,7 +204,6 @@ impl PostgresTarget {
         let mut last = Staged::default();
         refused.iter().for_each(|dead| last.refused(dead));
         let text = merge::statements(&last, &self.names) + &self.revalue_text(settled);
-        connection.run(&merge::empty_stages()).await?;
         copy(connection, &mut last).await?;
         connection.run(&text).await?;
         Ok(refused)
@@ -217,15 +217,16 @@ impl PostgresTarget {
                 return Ok(Err(reason.to_owned()));
             }
         }
-        let text = merge::statements(&staged, &self.names);
-        connection.run(&format!("SAVEPOINT part; {}", merge::empty_stages())).await?;
+        let empty = merge::empty_stages(&staged.used());
+        let text = format!("{} {empty}; RELEASE SAVEPOINT part", merge::statements(&staged, &self.names));
+        connection.run("SAVEPOINT part").await?;
         let copied = copy(connection, &mut staged).await;
         let merged = match copied {
             Ok(()) => connection.run(&text).await.map(drop),
             Err(error) => Err(error),
         };
         match merged {
-            Ok(()) => connection.run("RELEASE SAVEPOINT part").await.map(|_| Ok(())),
+            Ok(()) => Ok(Ok(())),
             Err(PostgresError::Data(reason)) => {
                 connection.run("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part").await?;
                 Ok(Err(reason))

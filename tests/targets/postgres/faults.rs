@@ -34,7 +34,8 @@ async fn until(what: &str, site: &Site, query: &str) {
 async fn a_connection_that_breaks_in_the_middle_leaves_all_or_nothing() {
     let Some(url) = services::postgres() else { return };
     let site = Site::new(&url).await;
-    let (mut target, batches, changes) = begun(&site, 11).await;
+    let (target, batches, changes) = begun(&site, 11).await;
+    drop(target);
     let before = expected(&batches[..SPLIT]);
     let rest = changeset(&changes[SPLIT..]);
     // The transaction has staged its rows and waits for the last table when its backend is ended.
@@ -42,7 +43,7 @@ async fn a_connection_that_breaks_in_the_middle_leaves_all_or_nothing() {
     holder.batch_execute(&format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", site.table("aggregates_minute"))).await.unwrap();
     let mut config = site.config();
     config.lock_timeout = DEADLINE;
-    target = PostgresTarget::new(config).unwrap();
+    let mut target = PostgresTarget::new(config).unwrap();
     assert_eq!(target.open(1).await.unwrap(), Standing::At(changes[SPLIT - 1].0));
     let waiting = format!("FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{}%'", site.schemas.ampelios);
     let applying = tokio::spawn(async move {
@@ -153,6 +154,21 @@ async fn nobody_there_is_an_outage_and_never_shows_the_password() {
     config.url = format!("{}/no_such_database", url.rsplit_once('/').unwrap().0);
     let error = PostgresTarget::new(config).unwrap().open(1).await.unwrap_err();
     assert!(error.code() == "refused" && error.to_string().contains("3D000"), "{error}");
+    site.drop_all().await;
+}
+
+#[tokio::test]
+async fn required_tls_is_never_left_out() {
+    let Some(url) = services::postgres() else { return };
+    let site = Site::new(&url).await;
+    assert_eq!(site.rows("SHOW ssl").await, [["off"]]);
+    let separator = if url.contains('?') { '&' } else { '?' };
+    for (mode, works) in [("disable", true), ("prefer", true), ("require", false)] {
+        let mut config = site.config();
+        config.url = format!("{url}{separator}sslmode={mode}");
+        let opened = PostgresTarget::new(config).unwrap().open(1).await;
+        assert_eq!(opened.is_ok(), works, "{mode}: {opened:?}");
+    }
     site.drop_all().await;
 }
 

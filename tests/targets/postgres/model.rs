@@ -112,7 +112,7 @@ impl Model {
         let ViewRow::Event { source, user, id, time, session, content } = row else { return };
         let Some(event) = &content.0 else { panic!("an event without its content: {row:?}") };
         let number = |text: &str| text.parse::<i64>().map_or_else(|_| NULL.to_owned(), |n| n.to_string());
-        if self.sources.get(source).is_some_and(|settings| settings.context.is_some()) {
+        if self.int(*source) && self.sources.get(source).is_some_and(|settings| settings.context.is_some()) {
             let properties = event.extra.as_ref().map_or("", |extra| &extra.properties);
             let row = vec![
                 source.to_string(),
