@@ -40,6 +40,7 @@ async fn what_a_user_does_is_in_the_context_and_in_the_views_and_bends_a_list() 
     real.put("/api/products", json!({"products": [{"parent_asin": "P1", "main_category": "Beauty", "raw_metadata": {"brand": "X"}}]}))
         .await;
     real.put("/api/items", json!({"items": [{"asin": "B1", "parent_asin": "P1"}, {"asin": "B3"}]})).await;
+    real.put("/api/users", json!({"id": 1, "username": "ann"})).await;
     let before = time::now_micros() / time::SECOND;
     for (asin, word) in [("B1", "view"), ("B1", "add_to_cart"), ("B3", "click"), ("B2", "rate")] {
         real.log(1, asin, word, json!({"page": "product_detail"})).await;
@@ -73,6 +74,7 @@ async fn what_a_user_does_is_in_the_context_and_in_the_views_and_bends_a_list() 
     let (status, reply) = real.ask(Method::DELETE, "/api/users/1000/1", "").await;
     assert_eq!(status, 202, "{reply}");
     assert_eq!(real.get("/api/context/1").await["recent_items"], json!([]), "an erased user has no context");
+    assert_eq!(real.ask(Method::GET, "/api/users/1", "").await.0, 404, "and leaves the catalog");
     real.service.stop().await;
 }
 

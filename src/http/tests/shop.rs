@@ -1,7 +1,7 @@
 //! Interactions, the catalog, contexts, re-ranking and projections: what goes in, what comes out.
 
 use super::fake::{Answer, Mood, Site, request};
-use crate::http::config::{AccessToken, HttpConfig, InteractionsConfig, Scope};
+use crate::http::config::{AccessToken, CorsConfig, HttpConfig, InteractionsConfig, Scope};
 use crate::rerank::{Overrides, Profile, RerankConfig};
 use axum::body::Body;
 use axum::http::Method;
@@ -87,6 +87,20 @@ async fn both_paths_demand_the_scope_to_send() {
             site.send(builder.body(r#"{"user_id":1,"asin":"B1","event_type":"view"}"#.into()).expect("a request"))
         };
         assert_eq!((ask(None).await.status.as_u16(), ask(Some("r")).await.status.as_u16()), (401, 403), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_may_send_keys_and_write_the_catalog() {
+    let cors = CorsConfig { origins: vec!["https://shop.example".into()] };
+    let site = Site::new(HttpConfig { cors, ..HttpConfig::default() });
+    for (path, method, header) in [("/api/event", "POST", "content-type,idempotency-key"), ("/api/items", "PUT", "content-type")] {
+        let ask = request(Method::OPTIONS, path).header("origin", "https://shop.example").header("access-control-request-method", method);
+        let answer = site.send(ask.header("access-control-request-headers", header).body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example", "{path}");
+        assert!(answer.header("access-control-allow-methods").contains(method), "{path}");
+        let allowed = answer.header("access-control-allow-headers");
+        assert!(header.split(',').all(|name| allowed.contains(name)), "{path}: {allowed}");
     }
 }
 
@@ -486,4 +500,19 @@ async fn projections_are_shown_and_take_orders() {
     assert_eq!(*site.followers.orders.lock().expect("lock"), ["rebuild", "pause", "resume"]);
     let metrics = site.get("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.bytes).contains("desireline_projection_state{projection=\"redis\",state=\"failing\"} 1.0"));
+}
+
+#[test]
+fn the_documented_helper_of_pages_forgets_nothing_and_throws_nothing() {
+    let page = include_str!("../../../docs/interactions.md");
+    let (_, helper) = page.split_once("```js\n").expect("the helper");
+    let (helper, _) = helper.split_once("```").expect("its end");
+    let folder = tempfile::tempdir().expect("a folder");
+    let module = folder.path().join("helper.mjs");
+    std::fs::write(&module, helper).expect("written");
+    let test = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/tests/data/log_event.mjs");
+    match std::process::Command::new("node").arg(test).arg(&module).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => eprintln!("the helper was not tested: node could not be started ({error})"),
+    }
 }
