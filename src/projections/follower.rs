@@ -72,6 +72,8 @@ pub(super) struct Streaming {
     since: Option<Instant>,
     /// Changes of a time that is not complete yet.
     open: Vec<Change>,
+    /// Some time was complete: a snapshot is.
+    begun: bool,
 }
 
 impl Streaming {
@@ -295,9 +297,8 @@ impl Follower {
         self.stream.live = Some(live);
         let mut as_of = self.service.as_of();
         loop {
-            let began = self.stream.at() > 0;
             let lost = self.drain()?;
-            if began || self.stream.at() > 0 {
+            if self.stream.begun {
                 return Ok(());
             }
             if lost {
@@ -436,6 +437,7 @@ impl Follower {
                         stream.gathering.add(change);
                     }
                     stream.gathering.time = time.max(stream.gathering.time);
+                    stream.begun = true;
                     if !stream.gathering.is_empty() && stream.since.is_none() {
                         stream.since = Some(Instant::now());
                     }

@@ -19,6 +19,7 @@ pub mod command;
 pub mod http;
 pub mod kafka;
 pub mod model;
+pub mod proxy;
 pub mod server;
 pub mod services;
 pub mod wait;
