@@ -4,14 +4,66 @@ use super::AppState;
 use super::body::NoBody;
 use super::error::ApiError;
 use super::params::Params;
-use super::wire::{ProjectionItem, ProjectionsReply};
+use super::wire::rfc3339;
+use crate::projections::ProjectionStatus;
 use axum::Json;
 use axum::extract::State;
+use desireline_records::LogicalTime;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Longest name of a projection, in bytes.
 const NAME_BYTES_MAX: usize = 64;
+
+/// How a projection stands.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProjectionItem {
+    pub name: String,
+    /// `starting`, `catching_up`, `rebuilding`, `live`, `paused`, `failing` or `fenced`.
+    pub state: String,
+    /// The views that it follows.
+    pub views: Vec<String>,
+    /// The logical time, ms, up to which the target has everything; null before the target was first reached.
+    pub applied: Option<LogicalTime>,
+    /// How far that is behind the views, in milliseconds.
+    pub lag_ms: Option<u64>,
+    /// Changes that wait in memory.
+    pub lag_rows: u64,
+    /// Rows put or taken away since the start of the server.
+    pub rows_applied: u64,
+    /// Rows that the target itself refused since the start of the server.
+    pub rows_refused: u64,
+    /// Failures since the start of the server.
+    pub failures: u64,
+    /// What is wrong now.
+    pub error: Option<String>,
+    /// Since when it is in this state, RFC 3339.
+    pub since: String,
+}
+
+impl From<ProjectionStatus> for ProjectionItem {
+    fn from(status: ProjectionStatus) -> Self {
+        Self {
+            name: status.name,
+            state: status.state.word().to_owned(),
+            views: status.views.into_iter().map(str::to_owned).collect(),
+            applied: status.applied,
+            lag_ms: status.lag_ms,
+            lag_rows: status.lag_rows,
+            rows_applied: status.rows_applied,
+            rows_refused: status.rows_refused,
+            failures: status.failures,
+            error: status.error,
+            since: rfc3339(status.since),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProjectionsReply {
+    /// By name.
+    pub projections: Vec<ProjectionItem>,
+}
 
 /// How the projections stand.
 #[utoipa::path(get, path = "/api/projections", tag = "operations", operation_id = "projections",

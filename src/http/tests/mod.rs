@@ -5,6 +5,7 @@ pub(in crate::http) mod fake;
 mod fuzz;
 mod real;
 mod real_shop;
+mod rerank;
 mod serving;
 mod shop;
 mod wire;
