@@ -143,15 +143,12 @@ impl Session {
 
     fn await_leaders(&mut self, topic: &Topic, deadline: Instant) -> Result<(), WriterError> {
         loop {
-            let error = match self.partitions(topic) {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) => WriterError::Unavailable(format!("the topic {} is not there yet", topic.name)),
-                Err(error) => error,
-            };
-            if Instant::now() >= deadline || matches!(error, WriterError::Refused(_)) {
-                return Err(error);
+            // A broker says who leads a partition before that one knows it.
+            match self.ends(topic) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() >= deadline || matches!(error, WriterError::Refused(_)) => return Err(error),
+                Err(_) => std::thread::park_timeout(PAUSE),
             }
-            std::thread::park_timeout(PAUSE);
         }
     }
 
