@@ -6,6 +6,7 @@
 mod ingest;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
 
 use std::fs;
 use std::path::Path;
