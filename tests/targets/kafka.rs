@@ -349,6 +349,18 @@ fn a_topic_that_is_gone_is_noticed_and_filled_again() {
     });
 }
 
+#[test]
+fn a_topic_that_forgets_rows_is_refused() {
+    Topics::with(async |topics| {
+        topics.create("sessions", "delete");
+        let outcome = target_of(topics, View::Sessions).open(1).await;
+        let Err(TargetError::Refused(text)) = outcome else { panic!("{outcome:?}") };
+        assert!(text.contains("sessions") && text.contains("cleanup.policy=delete"), "{text}");
+        topics.create("journeys", "compact,delete");
+        assert_eq!(target_of(topics, View::Journeys).open(1).await.unwrap(), Standing::Fresh);
+    });
+}
+
 #[tokio::test]
 async fn brokers_that_are_not_there_and_wrong_options() {
     let config = KafkaTargetConfig {

@@ -19,12 +19,13 @@
 //!
 //! # Known limitations
 //! - A topic that is deleted and created anew by somebody else between two looks is not told from the old one.
-//! - An existing topic keeps its settings: one that is to be compacted and is not is only warned of.
+//! - An existing topic keeps its settings. One that is to be compacted and is not is refused, if the broker lets the writer ask for them.
 //! - librdkafka finds partitions that are added later within `topic.metadata.refresh.interval.ms`; keys move when they come.
 
 mod error;
 mod reading;
 mod session;
+mod topics;
 
 pub use error::WriterError;
 
@@ -186,7 +187,7 @@ impl Transactions {
         answer.await.map_err(|_| ended())?
     }
 
-    /// Creates the topics that are not there; answers their names.
+    /// Creates the topics that are not there, and answers their names.
     pub async fn create_missing(&self, topics: Vec<Arc<Topic>>) -> Result<Vec<String>, WriterError> {
         let runtime = Handle::current();
         self.run(move |session| session.create_missing(&topics, &runtime)).await

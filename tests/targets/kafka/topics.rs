@@ -32,6 +32,10 @@ impl Topics {
         runtime.block_on(test(&topics));
     }
 
+    pub fn create(&self, topic: &str, cleanup_policy: &str) {
+        tokio::task::block_in_place(|| self.kafka.create_named_topic(&self.name(topic), 1, &[("cleanup.policy", cleanup_policy)]));
+    }
+
     /// Deletes a topic; returns when the broker no longer knows it.
     pub fn delete(&self, topic: &str) {
         tokio::task::block_in_place(|| self.kafka.delete_topic(&self.name(topic)));

@@ -2,7 +2,6 @@
 
 use super::{Record, Topic, WriterConfig, WriterError, client};
 use rdkafka::ClientContext;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -10,20 +9,15 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 
 pub(super) const METADATA_WAIT: Duration = Duration::from_secs(5);
 const CLAIM_WAIT: Duration = Duration::from_secs(20);
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
 const ABORT_WAIT: Duration = Duration::from_secs(5);
-const CREATE_WAIT: Duration = Duration::from_secs(10);
 /// How long deliveries are listened for at a time; the client does not return earlier.
 const POLL: Duration = Duration::from_millis(1);
 /// Between two looks at something that takes a moment.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
-
-/// So late a compacted topic forgets what was overwritten, at the latest.
-const COMPACTION_LAG_MS: &str = "86400000";
 
 pub(super) struct Session {
     pub config: WriterConfig,
@@ -114,44 +108,6 @@ impl Session {
         Ok(missing)
     }
 
-    pub fn create_missing(&mut self, topics: &[Arc<Topic>], runtime: &Handle) -> Result<Vec<String>, WriterError> {
-        let missing = self.missing(topics)?;
-        if missing.is_empty() {
-            return Ok(missing);
-        }
-        let admin: AdminClient<client::Context> = {
-            let mut config = rdkafka::ClientConfig::new();
-            self.config.common(&mut config);
-            config.create_with_context(client::Context).map_err(|error| WriterError::of("creating a client", &error))?
-        };
-        let new: Vec<NewTopic<'_>> = topics.iter().filter(|topic| missing.contains(&topic.name)).map(|topic| new_topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(CREATE_WAIT)).operation_timeout(Some(CREATE_WAIT));
-        let results = runtime.block_on(admin.create_topics(&new, &options)).map_err(|error| WriterError::of("creating topics", &error))?;
-        for result in results {
-            match result {
-                Ok(name) => tracing::info!(topic = name, "a topic has been created"),
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(WriterError::of_code(&format!("creating the topic {name}: {code}"), code)),
-            }
-        }
-        let deadline = Instant::now() + CREATE_WAIT;
-        for topic in topics {
-            self.await_leaders(topic, deadline)?;
-        }
-        Ok(missing)
-    }
-
-    fn await_leaders(&mut self, topic: &Topic, deadline: Instant) -> Result<(), WriterError> {
-        loop {
-            // A broker says who leads a partition before that one knows it.
-            match self.ends(topic) {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() >= deadline || matches!(error, WriterError::Refused(_)) => return Err(error),
-                Err(_) => std::thread::park_timeout(PAUSE),
-            }
-        }
-    }
-
     pub fn claim(&mut self) -> Result<(), WriterError> {
         self.producer = None;
         let name = &self.config.transactional_id;
@@ -220,16 +176,6 @@ impl Session {
 
 fn unclaimed() -> WriterError {
     WriterError::Unavailable("the transactional id is not claimed".into())
-}
-
-fn new_topic(topic: &Topic) -> NewTopic<'_> {
-    let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-    let replication = TopicReplication::Fixed(i32::try_from(topic.replication).unwrap_or(i32::MAX));
-    let new = NewTopic::new(&topic.name, partitions, replication);
-    match topic.compacted {
-        true => new.set("cleanup.policy", "compact").set("max.compaction.lag.ms", COMPACTION_LAG_MS),
-        false => new,
-    }
 }
 
 fn send_all(producer: &BaseProducer<Deliveries>, records: &[Record]) -> Result<u64, KafkaError> {
