@@ -59,6 +59,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Files that are read and written together.
 const FILES_AT_ONCE: usize = 4;
+/// Files that are looked into together.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// What happens to one file: what becomes of single rows.
 pub struct FileEdits<E> {
@@ -228,15 +230,21 @@ impl Datasets {
             None => self.files(touch.table).map(|(name, _)| name.to_owned()).collect(),
         };
         let prefixes: Vec<Key> = touch.prefixes.iter().cloned().collect();
-        let mut holding = Vec::new();
+        let mut looks: Vec<BoxFuture<'_, Result<Option<String>, DatasetError>>> = Vec::new();
         for name in names {
-            if let Some(file) = self.file(touch.table, &name).await?
-                && file.has_any(&prefixes).await?
-            {
-                holding.push(name);
-            }
+            looks.push(self.look(touch.table, name, &prefixes).boxed());
         }
-        Ok(holding)
+        let found: Vec<Option<String>> = futures::stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The name of the file, if it has a row that begins with one of the prefixes.
+    async fn look(&self, table: &'static Table, name: String, prefixes: &[Key]) -> Result<Option<String>, DatasetError> {
+        let has = match self.file(table, &name).await? {
+            Some(file) => file.has_any(prefixes).await?,
+            None => false,
+        };
+        Ok(has.then_some(name))
     }
 
     async fn file(&self, table: &'static Table, name: &str) -> Result<Option<DatasetFile>, DatasetError> {

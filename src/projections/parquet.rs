@@ -10,14 +10,14 @@
 //! | clusters | `clusters/part-00.parquet` | cluster |
 //! | catalog | `items/`, `products/`, `users/`, each `part-00.parquet` … `part-15.parquet` | item, product, user |
 //!
-//! Days are those of UTC. The columns stand in `docs/parquet.md` and in [`tables`]. Files are corrected in place: late and corrected
+//! Days are those of UTC. The columns stand in `docs/parquet.md`. Files are corrected in place: late and corrected
 //! rows rewrite the days that they belong to, and those only. How that is atomic, exactly once and fenced is told in
 //! [`desireline_connectors::dataset`].
 //!
 //! # Write amplification
 //! A changeset rewrites every file that it touches, whole. Changes gather for `projection.parquet.gather` (a minute) first. Live events
 //! touch the file of today of events, sessions and minutes, and up to 16 files of journeys: with a gather of g seconds and d bytes in
-//! those, about d / g bytes per second are read and written. A rebuild gathers 400,000 rows before it writes.
+//! those, about d / g bytes per second are read and written. A rebuild gathers 200,000 rows before it writes.
 //!
 //! # Recovery
 //! A target that is behind gets what it missed from the log. Files that have vanished, that have another size than they were written
@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 /// Changes when rows are made in another way though columns stay the same.
 const RULES: &str = "1";
 /// Rows of a rebuild that gather before files are written.
-const REBUILD_ROWS: usize = 400_000;
+const REBUILD_ROWS: usize = 200_000;
 /// The files of a remote store are listed at most so often.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 

@@ -7,6 +7,7 @@ mod expected;
 #[path = "../../dataflows/tests/histories/mod.rs"]
 #[allow(dead_code, reason = "this binary uses a part of it")]
 mod histories;
+mod killed;
 mod readers;
 
 use crate::support::services;

@@ -88,10 +88,12 @@ impl Held {
         for _ in 0..CLAIMS_MAX {
             let found = read(store).await?;
             let (known, tag) = found.map_or((None, None), |(state, tag)| (state, Some(tag)));
-            let claimed = match known {
-                Some(state) if state.epoch > epoch => return Err(DatasetError::Fenced { own: epoch, newer: state.epoch }),
-                Some(state) => State { epoch, ..state },
-                None => State::new(definition, epoch),
+            let claimed = match (known, &tag) {
+                (Some(state), _) if state.epoch > epoch => return Err(DatasetError::Fenced { own: epoch, newer: state.epoch }),
+                // Nothing is written, so that this works on a full disk, too, and what lies about can be deleted.
+                (Some(state), Some(tag)) if state.epoch == epoch => return Ok(Self { state, tag: tag.clone() }),
+                (Some(state), _) => State { epoch, ..state },
+                (None, _) => State::new(definition, epoch),
             };
             let bytes = encode(&claimed)?;
             if let Replaced::Done(tag) = store.replace_tagged(STATE, bytes, tag.as_ref()).await? {

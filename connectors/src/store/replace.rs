@@ -11,9 +11,13 @@ use super::{Inner, ObjectInfo, Put, Store, StoreError, Tag};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use std::time::Duration;
 
 /// Bytes of one piece of an upload; object stores demand at least 5 MiB of all but the last.
 pub const PART_BYTES: usize = 8 << 20;
+
+/// A remote store copies some hundred megabytes in a second, and answers at the end.
+const RENAME_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What became of [`Store::replace_tagged`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +74,7 @@ impl Store {
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
         let (source, target) = (Path::from(from), Path::from(to));
         let renamed = self.inner.objects.rename(&source, &target);
-        self.timed(from, self.inner.limits.read_timeout, renamed).await?.map_err(|error| StoreError::of(from, &error))
+        self.timed(from, RENAME_TIMEOUT, renamed).await?.map_err(|error| StoreError::of(from, &error))
     }
 
     /// Begins an upload. Dropped before its end it leaves nothing under the name.

@@ -55,7 +55,10 @@ impl Edits {
     fn erase(&mut self, prefix: Key) {
         for (table, edits) in self.files.values_mut() {
             if tables::is_of_users(table) {
-                edits.retain(|key, _| key.0[..2] != prefix.0[..]);
+                let gone: Vec<Key> =
+                    edits.range(&prefix..).map(|(key, _)| key).take_while(|key| key.0[..2] == prefix.0[..]).cloned().collect();
+                self.rows -= gone.len();
+                gone.iter().for_each(|key| drop(edits.remove(key)));
             }
         }
         self.erased.insert(prefix);
