@@ -1,4 +1,5 @@
 //! The Kafka targets, against a real Kafka: what consumers of committed messages see, at every moment at which a server may end.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails the test that called it")]
 
 mod forward;
 mod topics;
