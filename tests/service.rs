@@ -25,6 +25,7 @@ fn config(folder: &Path, settings: SourceSettings) -> ServiceConfig {
         },
         source_defaults: SourceSettings::defaults(0),
         sources: vec![("shop".to_owned(), settings)],
+        implied: Vec::new(),
         words: Words::default(),
         max_future: 5 * MINUTE,
         clusters: ClusterConfig {

@@ -107,7 +107,7 @@ async fn a_log_lives_on_s3() {
     assert_eq!((second.epoch(), second.last_time()), (2, 30));
     assert_eq!(writer.append(&batch(31, "bob")).await.expect_err("a zombie").code(), "log_fenced");
     second.append(&batch(31, "bob")).await.expect("appends");
-    let users = [PurgeUser { source: 1, user: "ann".into(), until: 31, purged: Purged::default() }];
+    let users = [PurgeUser { source: 1, user: "ann".into(), until: 31, purged: Purged::default(), in_catalog: false }];
     assert_eq!(second.compactor().purge(&users).await.expect("purges").rows_removed, 200);
     let left = read(&LogReader::open(store, 0)).await;
     assert_eq!(left.len(), 31);

@@ -176,6 +176,7 @@ impl Reference {
             Control::Catalog(CatalogEntry::Product(product)) => drop(self.products.insert(product.parent_asin.clone(), product.clone())),
             Control::Catalog(CatalogEntry::Person(person)) => drop(self.people.insert(person.id, person.clone())),
             Control::Projection { .. }
+            | Control::Removed
             | Control::ReplaceCold { .. }
             | Control::Partition(_)
             | Control::SkipRow { .. }

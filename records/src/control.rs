@@ -38,6 +38,8 @@ pub enum Control {
     },
     /// An item, a product or a user of the shop; a later entry of the same key replaces it.
     Catalog(CatalogEntry),
+    /// An entry of the catalog stood here and was erased.
+    Removed,
     /// An operator pauses or resumes a projection; it stays so over restarts.
     Projection {
         name: EcoString,
@@ -190,6 +192,7 @@ impl Control {
             Self::Run { .. } => "run",
             Self::Catalog(_) => "catalog",
             Self::Projection { .. } => "projection",
+            Self::Removed => "removed",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Erasure of a user: from every view at once, from log, cold parts and dead letters by a deadline.
 //!
+//! Users of the shop also leave its catalog.
+//!
 //! At once: an `Erase` record retracts the user's open events, its sealed sessions and their minutes (re-read from the log, since
 //! views hold no sealed events), and its journey. Later, in the background: the log is rewritten without the user's rows and dead
 //! letters, and the record itself forgets who it was about, keeping only what the rows had been counted as; the cold parts are
@@ -43,7 +45,8 @@ impl Service {
             // With sealed sessions, or nothing open at all: only the log can tell.
             _ => inner.facts(source, &user, LogicalTime::MAX).await?,
         };
-        if sealed.is_none() && !facts.mentioned {
+        let in_catalog = inner.keeps_contexts(source) && user.parse().is_ok_and(|id| self.with_catalog(|c| c.person(id).is_some()));
+        if sealed.is_none() && !facts.mentioned && !in_catalog {
             return Err(ServiceError::NotFound(format!("source {source} has no user with this id")));
         }
         let erase = EraseUser {
@@ -82,6 +85,11 @@ impl Inner {
             Answer::Users { users, .. } => users.first().map(|user| user.sealed_sessions),
             _ => None,
         }))
+    }
+
+    /// Whether the users of a source are those of the catalog.
+    fn keeps_contexts(&self, source: SourceId) -> bool {
+        self.fold.read().expect(NO_PANIC).sources.get(&source).is_some_and(|s| s.settings.context.is_some())
     }
 
     /// Re-reads the log for one user, up to a time.
@@ -162,7 +170,8 @@ impl Inner {
             // A user who came back and was erased again: each record counts the rows since the one before.
             let before = earlier.insert((erase.source, erase.user.clone()), counts).unwrap_or_default();
             let purged = counts.since(&before);
-            purge.push(PurgeUser { source: erase.source, user: erase.user.clone(), until: *time, purged });
+            let in_catalog = self.keeps_contexts(erase.source);
+            purge.push(PurgeUser { source: erase.source, user: erase.user.clone(), until: *time, purged, in_catalog });
         }
         compactor.purge(&purge).await.map_err(|e| ServiceError::Unavailable(format!("the log cannot be rewritten: {e}")))?;
         let done: Vec<LogicalTime> = pending.iter().map(|erasure| erasure.time).collect();

@@ -140,7 +140,7 @@ impl LogFold {
                 self.runs.insert(run_id.clone(), body.clone());
             }
             Control::Erase(_) => self.erased_until = self.erased_until.max(time),
-            Control::DeleteEvent { .. } | Control::Model(_)
+            Control::Removed | Control::DeleteEvent { .. } | Control::Model(_)
             | Control::SkipRow { .. } => {}
             Control::Catalog(entry) => drop(self.catalog.put(entry)),
             Control::Projection { name, paused: true } => drop(self.paused_projections.insert(name.clone())),

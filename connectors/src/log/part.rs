@@ -165,8 +165,8 @@ impl PartBuilder {
         let mut walk = Walk::new(&object.header.frames, |frame| (frame.controls, 0));
         for mut control in object.controls()? {
             let index = walk.next().map_or(0, |(index, _)| index);
-            if let (Some(purge), Control::Erase(erase), Some(frame)) = (purge, &mut control, frames.get(index)) {
-                purge.rewrite(erase, frame.time);
+            if let (Some(purge), Some(frame)) = (purge, frames.get(index)) {
+                purge.rewrite(&mut control, frame.time);
             }
             self.controls.push(control);
         }

@@ -6,7 +6,7 @@ use super::manifest::Snapshot;
 use super::object::{Object, SectionKind};
 use super::offload;
 use super::scan::{Piece, Shared, pieces};
-use desireline_records::{Control, EraseUser, LogicalTime, Purged, SourceId};
+use desireline_records::{CatalogEntry, Control, EraseUser, LogicalTime, Purged, SourceId};
 use ecow::EcoString;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +20,15 @@ pub struct PurgeUser {
     pub until: LogicalTime,
     /// What the rows since an earlier erasure had been counted as; kept in the last erase record of the user up to `until`.
     pub purged: Purged,
+    /// The user is one of the shop's: entries of the catalog about it go, too.
+    pub in_catalog: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Target {
     until: LogicalTime,
     purged: Purged,
+    in_catalog: bool,
     /// The time of the last erase record up to `until`; it takes the counts.
     erased_at: LogicalTime,
 }
@@ -39,8 +42,8 @@ pub struct Purge {
 impl Purge {
     pub fn of(users: &[PurgeUser]) -> Self {
         let mut purge = Self::default();
-        for PurgeUser { source, user, until, purged } in users.iter().filter(|user| !user.user.is_empty()) {
-            let target = Target { until: *until, purged: *purged, erased_at: 0 };
+        for PurgeUser { source, user, until, purged, in_catalog } in users.iter().filter(|user| !user.user.is_empty()) {
+            let target = Target { until: *until, purged: *purged, in_catalog: *in_catalog, erased_at: 0 };
             purge.users.entry(*source).or_default().entry(user.clone()).or_default().push(target);
         }
         purge.users.values_mut().flat_map(HashMap::values_mut).for_each(|targets| targets.sort_by_key(|target| target.until));
@@ -60,8 +63,24 @@ impl Purge {
         self.target(source, user, time).is_some()
     }
 
+    /// Takes the users out of a record.
+    pub fn rewrite(&self, control: &mut Control, time: LogicalTime) {
+        match control {
+            Control::Erase(erase) => self.blank(erase, time),
+            control if self.is_about_person(control, time) => *control = Control::Removed,
+            _ => {}
+        }
+    }
+
+    fn is_about_person(&self, control: &Control, time: LogicalTime) -> bool {
+        let Control::Catalog(CatalogEntry::Person(person)) = control else { return false };
+        let name = person.id.to_string();
+        let targets = self.users.values().filter_map(|users| users.get(name.as_str()));
+        targets.flatten().any(|target| target.in_catalog && time <= target.until)
+    }
+
     /// Blanks an erase record of one of the users.
-    pub fn rewrite(&self, erase: &mut EraseUser, time: LogicalTime) {
+    fn blank(&self, erase: &mut EraseUser, time: LogicalTime) {
         let Some(target) = self.target(erase.source, &erase.user, time) else { return };
         let counted = if time == target.erased_at { target.purged } else { Purged::default() };
         erase.user = EcoString::new();
@@ -90,6 +109,7 @@ impl Purge {
             }
         }
         for (control, time) in object.controls()?.iter().zip(times(|frame| frame.controls)) {
+            touched |= self.is_about_person(control, time);
             if let Control::Erase(erase) = control
                 && let Some(target) = self.target_mut(erase.source, &erase.user, time)
             {

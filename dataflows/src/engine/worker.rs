@@ -177,7 +177,7 @@ impl Views {
             let letters = batch.dead_letters.iter().map(|letter| (letter.source, letter.kind)).collect();
             self.controls.send(ControlIn::DeadLetters(letters));
         }
-        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } | Control::Projection { .. });
+        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } | Control::Projection { .. } | Control::Removed);
         batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));
     }
 

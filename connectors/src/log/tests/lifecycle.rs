@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::log::{LetterFilter, ObjectKind, PurgeUser};
-use desireline_records::Purged;
+use desireline_records::{CatalogEntry, Person, Purged};
+use std::sync::Arc;
 
 fn local() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -143,13 +144,19 @@ async fn dead_letters_and_late_events_are_listed_newest_first() {
 async fn after_an_erasure_no_object_names_the_user() {
     for seed in 0..12 {
         let (folder, store) = local();
-        let user = "zoe-who-wants-to-be-forgotten";
+        // Users of the shop are numbers.
+        let user = "7700990077889955001";
         let mut writer = LogWriter::open(store.clone(), config()).await.expect("opens");
         let mut source = Source::new(seed);
         let mut expected = Vec::new();
         let ours = |event: &Event| event.source == 1 && event.user == user;
+        let person = |id: i64| CatalogEntry::Person(Arc::new(Person { id, username: Some(format!("name of {id}").into()) }));
         for number in 0..20 {
             let mut batch = source.batch(20);
+            if number % 5 == 3 {
+                batch.controls.push(Control::Catalog(person(user.parse().expect("a number"))));
+                batch.controls.push(Control::Catalog(person(number as i64)));
+            }
             for (row, event) in batch.events.iter_mut().enumerate() {
                 if (row as u64 + number).is_multiple_of(3 + seed) {
                     (event.source, event.user) = (1, user.into());
@@ -161,6 +168,11 @@ async fn after_an_erasure_no_object_names_the_user() {
             writer.append(&batch).await.expect("appends");
             batch.events.retain(|event| !ours(event));
             batch.dead_letters.retain(|letter| letter.source != 1 || letter.user != user);
+            for control in &mut batch.controls {
+                if matches!(control, Control::Catalog(CatalogEntry::Person(person)) if person.id.to_string() == user) {
+                    *control = Control::Removed;
+                }
+            }
             expected.push(batch);
             if number % 7 == 6 {
                 writer.compactor().run_once().await.expect("compacts");
@@ -179,7 +191,7 @@ async fn after_an_erasure_no_object_names_the_user() {
         let back = Batch { time: source.time + 9, events: vec![event(&mut source.random)], ..Batch::default() };
         writer.append(&back).await.expect("appends");
         let purged = Purged { applied: 7, ..Purged::default() };
-        let users = [PurgeUser { source: 1, user: user.into(), until: erase.time, purged }];
+        let users = [PurgeUser { source: 1, user: user.into(), until: erase.time, purged, in_catalog: true }];
         let report = writer.compactor().purge(&users).await.expect("purges");
         assert!(report.rows_removed > 0, "seed {seed}");
         erase.controls = vec![Control::Erase(EraseUser { user: "".into(), purged: Some(purged), ..record })];
@@ -209,7 +221,7 @@ async fn each_erasure_of_a_user_who_came_back_keeps_its_own_counts() {
     }
     // The erasures of 2 and 6 are carried out; the record of 4 falls under the latter, which is not its own.
     let counted = |until: LogicalTime| Purged { applied: until, ..Purged::default() };
-    let user = |until| PurgeUser { source: 1, user: "ann".into(), until, purged: counted(until) };
+    let user = |until| PurgeUser { source: 1, user: "ann".into(), until, purged: counted(until), in_catalog: false };
     assert_eq!(writer.compactor().purge(&[user(6), user(2)]).await.expect("purges").rows_removed, 3);
     let controls: Vec<Control> = read_all(&writer.reader()).await.expect("reads").into_iter().flat_map(|batch| batch.controls).collect();
     let purged = controls.iter().map(|control| match control {
@@ -253,7 +265,7 @@ async fn a_reader_notices_that_an_erasure_rewrote_what_it_is_reading() {
     let reader = writer.reader();
     let (mut scan, _) = crate::log::reader::begin(reader.shared.clone(), 0).await.expect("begins");
     scan.next().await.expect("reads").expect("an object");
-    let users = [PurgeUser { source: 1, user: "ann".into(), until: source.time, purged: Purged::default() }];
+    let users = [PurgeUser { source: 1, user: "ann".into(), until: source.time, purged: Purged::default(), in_catalog: false }];
     assert!(writer.compactor().purge(&users).await.expect("purges").rows_removed > 0);
     let error = loop {
         match scan.next().await {

@@ -299,7 +299,7 @@ async fn compactor(sim: Sim) {
         match erasure {
             Some((user, until)) => {
                 sim.world().erasing.push((user, until));
-                let users = [PurgeUser { source: 1, user: USERS[user].into(), until, purged: Purged::default() }];
+                let users = [PurgeUser { source: 1, user: USERS[user].into(), until, purged: Purged::default(), in_catalog: false }];
                 if compactor.purge(&users).await.is_ok() {
                     let mut world = sim.world();
                     world.erased.push((user, until));

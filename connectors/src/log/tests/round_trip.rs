@@ -162,7 +162,7 @@ async fn a_skipped_row_is_left_out_wherever_it_lies() {
         assert_eq!(read_all(&writer.reader()).await.expect("reads"), written);
         writer.compactor().run_once().await.expect("compacts");
     }
-    let users = [PurgeUser { source: 0, user: "ann".into(), until: source.time, purged: Purged::default() }];
+    let users = [PurgeUser { source: 0, user: "ann".into(), until: source.time, purged: Purged::default(), in_catalog: false }];
     writer.compactor().purge(&users).await.expect("purges");
     for batch in &mut written {
         batch.events.retain(|event| event.source != 0 || event.user != "ann");

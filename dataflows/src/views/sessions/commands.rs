@@ -33,6 +33,7 @@ impl SessionsState {
                 | Control::SkipRow { .. }
                 | Control::Run { .. }
                 | Control::Catalog(_)
+                | Control::Removed
                 | Control::Projection { .. } => {}
             }
         }
