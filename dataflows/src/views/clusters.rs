@@ -226,11 +226,9 @@ impl Work<'_> {
 
     fn control(&mut self, trace: &mut JourneysTrace, time: LogicalTime, control: ControlIn) {
         match control {
-            ControlIn::Logged(Control::Model(model)) => {
-                if self.state.accept(&model) {
-                    self.relabel_source(trace, model.source, time);
-                    self.follow_centroids(model.source, time);
-                }
+            ControlIn::Logged(Control::Model(model)) if self.state.accept(&model) => {
+                self.relabel_source(trace, model.source, time);
+                self.follow_centroids(model.source, time);
             }
             ControlIn::Logged(Control::Settings(settings)) => {
                 self.relabel_source(trace, settings.source, time);

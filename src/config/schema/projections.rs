@@ -100,7 +100,7 @@ settings! {
         /// Waiting for a lock takes no longer; the transaction is tried again.
         lock_timeout: Duration = default "5s" in "10ms"..="1h";
         /// Changes gather so long before they are applied.
-        gather: Duration = default "20ms" in "0ms"..="1h";
+        gather: Duration = default "100ms" in "0ms"..="1h";
         /// A row that the database refuses so often goes to the table of dead letters.
         attempts_max: u32 = default "3" in "1"..="100";
     }
