@@ -3,6 +3,7 @@
 //!
 //! Crashes at each single step of a commit are tested where commits are made: `connectors/src/dataset/tests`.
 
+mod disk;
 mod expected;
 #[path = "../../dataflows/tests/histories/mod.rs"]
 #[allow(dead_code, reason = "this binary uses a part of it")]
