@@ -59,7 +59,10 @@ pub async fn skip(args: &SkipArgs) -> Result<(), Failure> {
     let controls = vec![Control::SkipRow { time: args.at, row: args.row }];
     let outcome = stack.service.commit(Progress { controls, ..Progress::default() }).await;
     stack.stop().await;
-    told(outcome?, &format!("row {} of {} is skipped by every replay from here on", args.row, args.at));
+    told(
+        outcome?,
+        &format!("row {} of {} is skipped by every replay from here on; projections keep it until they are rebuilt", args.row, args.at),
+    );
     Ok(())
 }
 
