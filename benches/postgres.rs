@@ -3,6 +3,7 @@
 //! *Work.* A history of clicks (default 200,000 events of 20,000 users within ten days, in order of time) runs through an engine.
 //! *Load*: every row of its views once (events, sessions, journeys, minutes), in changesets of about 50,000, into empty tables.
 //! *Follow*: the history as it happens, in eight parts; rows are put, changed and taken away.
+//! *Drip*: 200 changesets of the rows of ten events each, as they come while people click.
 //! *Limit.* Plain `COPY` of the rows that the tables have in the end, in binary and at once, into empty tables of the same columns and
 //! indexes; it knows no keys, no time and computes nothing.
 //! *Measured.* Wall time of `Target::apply`, the processor time of this process meanwhile (that of the database is not in it), and the
@@ -29,7 +30,7 @@ const ROUNDS: usize = 3;
 const CHANGESET_ROWS: usize = 50_000;
 const TABLES: [&str; 4] = ["events", "sessions", "user_journey", "aggregates_minute"];
 
-fn batches(events: u64) -> Vec<Batch> {
+fn batches(events: u64, parts: u64) -> Vec<Batch> {
     let settings = SourceSettings { user_id_type: UserIdType::Int, ..SourceSettings::defaults(1) };
     let mut all = vec![Batch { time: 1, controls: vec![Control::Settings(settings)], ..Batch::default() }];
     let (users, mut random) = ((events / 10).max(1), 1_u64);
@@ -55,7 +56,7 @@ fn batches(events: u64) -> Vec<Batch> {
             extra: None,
         }
     };
-    let part = events.div_ceil(8).max(1);
+    let part = events.div_ceil(parts).max(1);
     for from in (0..events).step_by(part as usize) {
         let events = (from..(from + part).min(events)).map(|at| event(at, &mut next)).collect();
         all.push(Batch { time: all.len() as u64 + 1, events, ..Batch::default() });
@@ -206,9 +207,10 @@ async fn main() {
     let events = std::env::var("EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000);
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
-    let changes = changes(batches(events));
+    let mut drips = followed(&changes(batches(2_000, 200)));
+    let changes = changes(batches(events, 8));
     let (mut loads, mut follows) = (loaded(&changes), followed(&changes));
-    let (mut best, mut plain, mut follow) = (None::<Took>, None::<Took>, None::<Took>);
+    let (mut best, mut plain, mut follow, mut drip) = (None::<Took>, None::<Took>, None::<Took>, None::<Took>);
     let better = |best: &mut Option<Took>, took: Took| {
         if best.is_none_or(|known| took.wall < known.wall) {
             *best = Some(took);
@@ -222,10 +224,15 @@ async fn main() {
         let (took, schemas) = fill(&url, &mut follows).await;
         better(&mut follow, took);
         client.batch_execute(&format!("DROP SCHEMA {} CASCADE", schemas.desireline)).await.unwrap();
+        let (took, schemas) = fill(&url, &mut drips).await;
+        better(&mut drip, took);
+        client.batch_execute(&format!("DROP SCHEMA {} CASCADE", schemas.desireline)).await.unwrap();
     }
-    let (best, plain, follow) = (best.unwrap(), plain.unwrap(), follow.unwrap());
+    let (best, plain, follow, drip) = (best.unwrap(), plain.unwrap(), follow.unwrap(), drip.unwrap());
     say("plain COPY", plain);
     say("load", best);
     say("follow", follow);
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0 / drips.len() as f64;
+    println!("drip: {:.2} ms a changeset, of which {:.2} ms our processor time", milliseconds(drip.wall), milliseconds(drip.processor));
     println!("load: {:.2} times the wall time of plain COPY of the same rows", best.wall.as_secs_f64() / plain.wall.as_secs_f64());
 }

@@ -120,6 +120,7 @@ pub struct PostgresTarget {
     sources: Sources,
     /// Settings that hold during a rebuild up to the times they were seen at.
     pinned: Sources,
+    dead: merge::Dead,
     /// Some row is refused: later changes may take it back.
     refused: bool,
 }
@@ -147,6 +148,7 @@ impl PostgresTarget {
             names,
             sources: Sources::new(),
             pinned: Sources::new(),
+            dead: merge::Dead::default(),
             refused: false,
         })
     }

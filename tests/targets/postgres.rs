@@ -1,4 +1,5 @@
 //! The tables in PostgreSQL, row by row, against a model of plain loops; and what happens when the database does not play along.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails the test that called it")]
 
 mod faults;
 mod history;

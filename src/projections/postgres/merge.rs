@@ -2,10 +2,20 @@
 //!
 //! They stand in an order in which what is referred to exists first and goes last, and run as one text, in one round trip. A table
 //! with nothing staged has no statement.
+//!
+//! Staging tables are emptied in the transaction that filled them. `TRUNCATE` (and `ON COMMIT DELETE ROWS`, which is the same for every
+//! staging table at every commit) takes milliseconds, `DELETE` leaves dead rows behind: so rows are deleted until enough of them lie
+//! dead.
 
 use super::schema::Names;
 use super::stage::{STAGES, Stage, Staged};
 use desireline_records::SourceId;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+/// Dead rows of a staging table that are worth a `TRUNCATE`.
+const DEAD_ROWS_MAX: u64 = 2_000;
+const LOOSE_STAGE: &str = "s_loose";
 
 /// The row of `users` is taken away by a change of its own.
 const ERASE: &str = "
@@ -210,14 +220,45 @@ pub fn revalue(source: SourceId, names: &Names) -> String {
 
 /// The staging tables of a session.
 pub fn create_stages() -> String {
-    let table = |name: &str, columns: &str| format!("CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS; ");
+    let table = |name: &str, columns: &str| format!("CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}); ");
     let mut text: String = STAGES.iter().map(|(name, columns)| table(name, columns)).collect();
-    text.push_str(&table("s_loose", "asin text, user_id bigint, parent_asin text"));
+    text.push_str(&table(LOOSE_STAGE, "asin text, user_id bigint, parent_asin text"));
     text
 }
 
-/// Empties staging tables within a transaction.
-pub fn empty_stages(used: &[&str]) -> String {
-    let names: String = used.iter().map(|name| format!("pg_temp.{name}, ")).collect();
-    format!("TRUNCATE {names}pg_temp.s_loose")
+/// Dead rows of each staging table, about.
+#[derive(Default)]
+pub struct Dead(Mutex<HashMap<&'static str, u64>>);
+
+impl Dead {
+    /// The statements that empty staging tables with so many rows.
+    pub fn empty(&self, used: &[(&'static str, u64)]) -> String {
+        let mut dead = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let all: u64 = used.iter().map(|(_, rows)| rows).sum();
+        let empty = |(name, rows): (&'static str, u64)| {
+            let dead = dead.entry(name).or_default();
+            *dead += rows;
+            if *dead <= DEAD_ROWS_MAX {
+                return format!("DELETE FROM pg_temp.{name}; ");
+            }
+            *dead = 0;
+            format!("TRUNCATE pg_temp.{name}; ")
+        };
+        used.iter().copied().chain([(LOOSE_STAGE, all)]).map(empty).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_rows_of_a_stage_are_bounded() {
+        let dead = Dead::default();
+        for _ in 0..DEAD_ROWS_MAX / 100 {
+            assert_eq!(dead.empty(&[("s_items", 100)]), "DELETE FROM pg_temp.s_items; DELETE FROM pg_temp.s_loose; ");
+        }
+        assert_eq!(dead.empty(&[("s_items", 1)]), "TRUNCATE pg_temp.s_items; TRUNCATE pg_temp.s_loose; ");
+        assert!(dead.empty(&[("s_items", 1)]).starts_with("DELETE"));
+    }
 }

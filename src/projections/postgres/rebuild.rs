@@ -23,7 +23,9 @@ pub fn make_shadows(names: &Names) -> String {
     let shadows = names.shadows();
     let make = |table: &Table| {
         let (live, shadow) = (names.table(table), shadows.table(table));
-        format!("DROP TABLE IF EXISTS {shadow}; CREATE UNLOGGED TABLE {shadow} (LIKE {live} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES); ")
+        format!(
+            "DROP TABLE IF EXISTS {shadow}; CREATE UNLOGGED TABLE {shadow} (LIKE {live} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES); "
+        )
     };
     let mut statements: String = TABLES.iter().map(make).collect();
     statements.push_str(&format!("INSERT INTO {} SELECT * FROM {}", shadows.fill("{sources}"), names.fill("{sources}")));

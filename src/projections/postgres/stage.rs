@@ -218,9 +218,10 @@ impl Staged {
         &mut self.rows[stage as usize]
     }
 
-    /// The staging tables that get rows.
-    pub fn used(&self) -> Vec<&'static str> {
-        STAGES.iter().zip(&self.rows).filter(|(_, rows)| !rows.is_empty()).map(|((name, _), _)| *name).collect()
+    /// The staging tables that get rows, and how many.
+    pub fn used(&self) -> Vec<(&'static str, u64)> {
+        let used = STAGES.iter().zip(&self.rows).filter(|(_, rows)| !rows.is_empty());
+        used.map(|((name, _), rows)| (*name, rows.len())).collect()
     }
 
     pub fn take(&mut self) -> impl Iterator<Item = (&'static str, CopyRows)> {

@@ -156,6 +156,7 @@ impl PostgresTarget {
         let mut text = self.sources_text(settled);
         text.push_str(&merge::statements(&staged, &self.names));
         text.push_str(&self.revalue_text(settled));
+        text.push_str(&self.dead.empty(&staged.used()));
         copy(connection, &mut staged).await?;
         if let Some(events) = staged.take_direct() {
             connection.copy(&self.names.fill(DIRECT), events).await?;
@@ -177,7 +178,7 @@ impl PostgresTarget {
         if self.refused {
             first.keys(refused::keys(steps));
         }
-        let empty = merge::empty_stages(&first.used());
+        let empty = self.dead.empty(&first.used());
         let text = format!("{}{} {empty}", self.sources_text(settled), merge::statements(&first, &self.names));
         copy(connection, &mut first).await?;
         connection.run(&text).await?;
@@ -203,7 +204,7 @@ impl PostgresTarget {
         }
         let mut last = Staged::default();
         refused.iter().for_each(|dead| last.refused(dead));
-        let text = merge::statements(&last, &self.names) + &self.revalue_text(settled);
+        let text = merge::statements(&last, &self.names) + &self.revalue_text(settled) + &self.dead.empty(&last.used());
         copy(connection, &mut last).await?;
         connection.run(&text).await?;
         Ok(refused)
@@ -217,8 +218,8 @@ impl PostgresTarget {
                 return Ok(Err(reason.to_owned()));
             }
         }
-        let empty = merge::empty_stages(&staged.used());
-        let text = format!("{} {empty}; RELEASE SAVEPOINT part", merge::statements(&staged, &self.names));
+        let empty = self.dead.empty(&staged.used());
+        let text = format!("{} {empty} RELEASE SAVEPOINT part", merge::statements(&staged, &self.names));
         connection.run("SAVEPOINT part").await?;
         let copied = copy(connection, &mut staged).await;
         let merged = match copied {
