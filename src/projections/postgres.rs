@@ -232,6 +232,7 @@ impl PostgresTarget {
         self.mode = Mode::Follow;
         self.recorded = if let Standing::At(time) = standing { Some(time) } else { None };
         self.sources = sources;
+        self.pinned.clear();
         self.refused = refused;
         Ok(standing)
     }

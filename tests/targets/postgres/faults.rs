@@ -161,7 +161,10 @@ async fn nobody_there_is_an_outage_and_never_shows_the_password() {
 async fn required_tls_is_never_left_out() {
     let Some(url) = services::postgres() else { return };
     let site = Site::new(&url).await;
-    assert_eq!(site.rows("SHOW ssl").await, [["off"]]);
+    if site.rows("SHOW ssl").await != [["off"]] {
+        services::note_skipped("a PostgreSQL without TLS");
+        return;
+    }
     let separator = if url.contains('?') { '&' } else { '?' };
     for (mode, works) in [("disable", true), ("prefer", true), ("require", false)] {
         let mut config = site.config();

@@ -102,6 +102,29 @@ async fn dropped_tables_are_noticed_and_built_again() {
 }
 
 #[tokio::test]
+async fn another_place_or_layout_is_another_target() {
+    let Some(url) = services::postgres() else { return };
+    let site = Site::new(&url).await;
+    let batches = history::random(26, 12);
+    let changes = changes_of(&batches);
+    let mut target = fresh(&site, 1).await;
+    build(&mut target, &changes, &mut Random(8)).await;
+    let mut config = site.config();
+    config.schemas.clickstream = config.schemas.interactions.clone();
+    let mut moved = PostgresTarget::new(config).unwrap();
+    assert_eq!(moved.open(2).await.unwrap(), Standing::Fresh);
+    build(&mut moved, &changes, &mut Random(9)).await;
+    let count = |schema: &str| format!("SELECT count(*) FROM {schema}.aggregates_minute");
+    let there = site.number(&count(&site.schemas.interactions)).await;
+    assert_eq!((there, there > 0), (site.number(&count(&site.schemas.clickstream)).await, true));
+    // What was written by a later release is not touched by this one.
+    site.run(&format!("UPDATE {} SET layout = layout + 1", site.table("projection"))).await;
+    let error = moved.open(3).await.unwrap_err();
+    assert!(error.code() == "refused" && error.to_string().contains("layout"), "{error}");
+    site.drop_all().await;
+}
+
+#[tokio::test]
 async fn settings_that_put_rows_elsewhere_cost_one_rebuild() {
     let Some(url) = services::postgres() else { return };
     let site = Site::new(&url).await;
