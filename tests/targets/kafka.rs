@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing helper fails the test that called it")]
 
 mod forward;
+mod random;
 mod topics;
 
 use desireline::projections::kafka::{KafkaTarget, KafkaTargetConfig};
