@@ -19,14 +19,14 @@
 //!
 //! # How
 //! A changeset is one transaction ([`desireline_connectors::kafka::transactions`]), and so is what it leaves in the topic
-//! `<topic_prefix>projections` ([`state`]): consumers that read committed messages see the view at one time or at a later one, and each
+//! `<topic_prefix>projections` (`state.rs`): consumers that read committed messages see the view at one time or at a later one, and each
 //! change once. A server that is newer shuts an older one out by the transactional id, and an older one does not even try when it
 //! finds a newer epoch recorded.
 //!
 //! # Rebuild
 //! All rows are sent again over the old ones, in as many transactions as it takes. What was sent is remembered by a hash of its key (16
-//! bytes a row and the table's slack); at the end the topics are read, and keys that were not sent get a tombstone. Two keys with one hash of 64 bits would
-//! leave a stale row: for ten million rows the chance is one in 300,000.
+//! bytes a row and the table's slack); at the end the topics are read, and keys that were not sent get a tombstone. Two keys with one
+//! hash of 64 bits would leave a stale row: for ten million rows the chance is one in 300,000.
 //!
 //! # Erasure
 //! Rows of an erased user, also of sealed sessions, are found by reading the topics' keys, and get tombstones. The values are gone
