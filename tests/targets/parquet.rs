@@ -2,6 +2,7 @@
 //! on a folder and on an object store, read back by ourselves, by DuckDB and by pandas.
 //!
 //! Crashes at each single step of a commit are tested where commits are made: `connectors/src/dataset/tests`.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails the test that called it")]
 
 mod disk;
 mod expected;
@@ -223,9 +224,9 @@ async fn follow(site: &Site, story: &Story, seed: u64, strides: u64) {
 
 #[tokio::test]
 async fn the_datasets_are_what_the_views_are() {
-    for seed in 0..6 {
+    for seed in 0..5 {
         let folder = tempfile::tempdir().unwrap();
-        follow(&Site::folder(folder.path()), &Story::random(seed), seed, 5).await;
+        follow(&Site::folder(folder.path()), &Story::random(seed), seed, 4).await;
     }
 }
 
@@ -316,7 +317,7 @@ async fn late_rows_rewrite_the_files_of_their_days_and_no_others() {
     let own: Vec<&str> = rewritten.iter().copied().filter(|name| !renumbered(name)).collect();
     let day = ["events", "minutes", "sessions"].map(|dataset| format!("{dataset}/day=2024-03-02/data.parquet"));
     assert_eq!(own, day);
-    assert!(rewritten.iter().all(|name| !name.contains("03-01") && !(name.starts_with("minutes") && renumbered(name))), "{rewritten:?}");
+    assert!(rewritten.iter().all(|name| !(name.contains("03-01") || name.starts_with("minutes") && renumbered(name))), "{rewritten:?}");
     assert_eq!(target.apply(&story.changeset(2, 2)).await.unwrap(), Applied::default(), "nothing more has changed");
     assert_eq!(versions(&site).await, after);
 }

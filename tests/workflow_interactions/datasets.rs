@@ -12,12 +12,14 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+type Datasets = BTreeMap<&'static str, Vec<Row>>;
+
 /// All rows of all datasets, by dataset; an error while a file is being replaced.
-fn read(folder: &Path) -> Result<BTreeMap<&'static str, Vec<Row>>, String> {
+fn read(folder: &Path) -> Result<Datasets, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Store::open(&folder.display().to_string(), &BTreeMap::new()).map_err(|error| error.to_string())?;
-        let mut datasets: BTreeMap<&'static str, Vec<Row>> = BTreeMap::new();
+        let mut datasets: Datasets = BTreeMap::new();
         for table in View::ALL.into_iter().flat_map(tables_of) {
             for object in store.list(table.name, None).await.map_err(|error| error.to_string())? {
                 let content = read_file(&store, table, &object.name).await.map_err(|error| error.to_string())?;
@@ -46,14 +48,14 @@ fn the_datasets_follow_restarts_rebuilds_and_erasures() {
     for user in [1, 1, 2, 3] {
         send(&server.http, user, "B1", "purchase");
     }
-    let wait = |what: &str, right: &dyn Fn(&BTreeMap<&'static str, Vec<Row>>) -> bool| {
+    let wait = |what: &str, right: &dyn Fn(&Datasets) -> bool| {
         eventually(what, DEADLINE, || match read(folder.path()) {
             Ok(datasets) if right(&datasets) => Ok(datasets),
             Ok(datasets) => Err(format!("{:?}", datasets.iter().map(|(name, rows)| (*name, rows.len())).collect::<Vec<_>>())),
             Err(error) => Err(error),
         })
     };
-    let events = |datasets: &BTreeMap<&'static str, Vec<Row>>, count: usize| datasets.get("events").is_some_and(|rows| rows.len() == count);
+    let events = |datasets: &Datasets, count: usize| datasets.get("events").is_some_and(|rows| rows.len() == count);
     wait("four events", &|datasets| events(datasets, 4) && datasets["journeys"].len() == 3 && datasets["items"].len() == 3);
 
     server.crash();

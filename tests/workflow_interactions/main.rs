@@ -3,6 +3,7 @@
 //! Every test starts the real binary beside a real Redis and a real PostgreSQL. Expected values are written down by hand.
 //!
 //! The tests that take a service away ([`outages`]) hold everybody else off meanwhile.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails the test that called it")]
 
 mod catalog;
 mod datasets;

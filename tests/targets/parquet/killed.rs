@@ -22,7 +22,7 @@ const BATCH: usize = 20;
 fn click(number: usize, begin_ms: i64) -> (String, Click) {
     let spread = (number * 7_919) % 5_000;
     let click = Click {
-        user: format!("user-{}", if number % 2 == 0 { number % 3 } else { number % 211 }),
+        user: format!("user-{}", if number.is_multiple_of(2) { number % 3 } else { number % 211 }),
         time_ms: begin_ms + spread as i64 * 69_000,
         event_type: ["view", "purchase", "addtocart", "search"][number % 4].to_owned(),
         page: format!("/{}", number % 5),
