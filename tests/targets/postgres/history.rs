@@ -167,6 +167,8 @@ impl Maker {
         (event.event_type, event.movement) = (word.0.into(), word.1);
         event.page = self.random.pick(&["/", "/a", "/b", ""]).into();
         event.item = match source {
+            // Some items are seen once: their stubs go with the event.
+            SHOP if self.random.chance(25) => format!("R{}", self.ids).into(),
             SHOP => format!("A{}", self.random.below(8)).into(),
             _ => self.random.pick(&["17", "", "no number", "-4"]).into(),
         };
