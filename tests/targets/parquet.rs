@@ -21,7 +21,7 @@ use desireline_dataflows::changes::{Change, View};
 use desireline_dataflows::engine::{Next, Start};
 use desireline_dataflows::reference::Reference;
 use desireline_dataflows::{Engine, EngineConfig};
-use desireline_records::{Batch, Control, LogicalTime, Micros};
+use desireline_records::{Batch, Control, Fixed4, LogicalTime, Micros, Movement, SourceSettings};
 use expected::Files;
 use histories::Options;
 use std::collections::BTreeMap;
@@ -320,6 +320,35 @@ async fn late_rows_rewrite_the_files_of_their_days_and_no_others() {
     assert!(rewritten.iter().all(|name| !(name.contains("03-01") || name.starts_with("minutes") && renumbered(name))), "{rewritten:?}");
     assert_eq!(target.apply(&story.changeset(2, 2)).await.unwrap(), Applied::default(), "nothing more has changed");
     assert_eq!(versions(&site).await, after);
+}
+
+/// A setting that rows are printed by prints all of them again, and is remembered by the next server.
+#[tokio::test]
+async fn journeys_follow_the_settings_of_their_source() {
+    let purchase = |id: &str, day: Micros| {
+        let mut event = histories::event(1, "u1", id, BEGIN + day * DAY);
+        (event.movement, event.value) = (Movement::Transaction, Fixed4(125_000));
+        event
+    };
+    let settings = |transaction_value| Control::Settings(SourceSettings { transaction_value, ..SourceSettings::defaults(1) });
+    let story = four_days([
+        Batch { time: 2, events: vec![purchase("a", 8)], ..Batch::default() },
+        Batch { time: 3, controls: vec![settings(true)], ..Batch::default() },
+        Batch { time: 4, events: vec![purchase("b", 9)], ..Batch::default() },
+        Batch { time: 5, controls: vec![settings(false)], ..Batch::default() },
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let (site, views) = (Site::folder(folder.path()), [View::Journeys]);
+    drop(built(&site, &story, 2, &views).await);
+    for time in 3..=5 {
+        let mut target = site.target(&views);
+        assert_eq!(target.open(time).await.unwrap(), Standing::At(time - 1));
+        target.apply(&story.changeset(time - 1, time)).await.unwrap();
+        site.compare(&story, time, &views, "settings").await;
+        let journeys = site.read(&views).await.remove("journeys/*").unwrap();
+        let printed = journeys.iter().any(|row| format!("{:?}", row[2]).contains(if time == 3 { "12.5" } else { "25.0" }));
+        assert_eq!(printed, time < 5, "at {time}: {journeys:?}");
+    }
 }
 
 /// Everything of an erased user goes, also sealed sessions, which only the files have.
