@@ -37,8 +37,7 @@ pub enum View {
 }
 
 impl View {
-    pub const ALL: [Self; 7] =
-        [Self::Events, Self::Sessions, Self::Journeys, Self::Clusters, Self::Minutes, Self::Context, Self::Catalog];
+    pub const ALL: [Self; 7] = [Self::Events, Self::Sessions, Self::Journeys, Self::Clusters, Self::Minutes, Self::Context, Self::Catalog];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -272,9 +271,7 @@ impl ViewRow {
             Self::Session { source, user, start, .. } => RowKey::Session(*source, user.clone(), *start),
             Self::Journey { source, user, .. } => RowKey::Journey(*source, user.clone()),
             Self::Cluster { source, cluster, .. } => RowKey::Cluster(*source, *cluster),
-            Self::Minute { source, minute, page, event_type, .. } => {
-                RowKey::Minute(*source, *minute, page.clone(), event_type.clone())
-            }
+            Self::Minute { source, minute, page, event_type, .. } => RowKey::Minute(*source, *minute, page.clone(), event_type.clone()),
             Self::MinuteShift { source, minute, page, event_type, .. } => {
                 RowKey::MinuteShift(*source, *minute, page.clone(), event_type.clone())
             }

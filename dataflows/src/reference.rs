@@ -13,8 +13,8 @@ use crate::views::context::row_of;
 use crate::views::journeys::Journey;
 use crate::views::minutes::minute_of;
 use desireline_records::{
-    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, Event, EventId, Item, Micros, Movement, Person, Product, Purged, SessionRule,
-    SourceId, SourceSettings,
+    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, Event, EventId, Item, Micros, Movement, Person, Product, Purged,
+    SessionRule, SourceId, SourceSettings,
 };
 use ecow::EcoString;
 use std::collections::{BTreeMap, BTreeSet};

@@ -339,6 +339,11 @@ fn snapshots_are_the_sum_of_the_changes_before_them() {
         let (mut changed, mut snapped) = (Followed::default(), Followed { closed: time, ..Followed::default() });
         changed.take(&whole, "changes");
         snapped.take(&snapshot, "snapshot");
+        let begins = |next: Option<Next>| match next {
+            Some(Next::Changes(changes)) => changes.iter().all(|change| matches!(change.row, ViewRow::Source(_))),
+            _ => false,
+        };
+        assert!(begins(now.try_next()), "the settings of the sources");
         assert_eq!(now.try_next(), Some(Next::Closed(time)));
         // Contexts that have expired by the log's time are not part of a snapshot; these histories lie at the log's beginning.
         assert_eq!(snapped.rows, changed.rows, "seed {seed}");

@@ -234,7 +234,7 @@ impl Follower {
         }
         let standing = self.target.open(self.service.epoch()).await?;
         let known = match standing {
-            Standing::At(known) if !self.rebuild => Some(known).filter(|known| self.service.erased_until() <= *known),
+            Standing::At(known) if !self.rebuild => Some(known).filter(|known| !self.forgotten(*known)),
             Standing::At(_) | Standing::Fresh => None,
         };
         match known {
@@ -249,6 +249,11 @@ impl Follower {
         }
         self.shared.enter(FollowerState::Live);
         self.live(orders).await
+    }
+
+    /// Whether the target may have rows of a user whom the log does not name any more.
+    fn forgotten(&self, known: LogicalTime) -> bool {
+        self.target.keeps_users() && self.service.erased_until() > known
     }
 
     /// Goes on from what the target knows: with what waits in memory if that fits, else with the log.
@@ -281,6 +286,7 @@ impl Follower {
         match self.target.catch_up() {
             CatchUp::History => self.catch_up(orders).await?,
             CatchUp::Snapshot => self.snapshot().await?,
+            CatchUp::Present => self.present().await?,
         }
         self.flush().await?;
         let time = self.stream.at();
@@ -289,6 +295,14 @@ impl Follower {
         self.rebuild = false;
         self.shared.pass(time);
         tracing::info!(projection = %self.shared.name, time, "the projection is complete");
+        Ok(())
+    }
+
+    async fn present(&mut self) -> Result<(), Failure> {
+        let live = self.service.follow(self.shared.views, Start::Now, self.config.queue_rows_max)?;
+        let (live, now, settings) = begin(live).await?;
+        self.stream.add(now, settings);
+        self.stream.live = Some(live);
         Ok(())
     }
 
@@ -321,14 +335,14 @@ impl Follower {
         };
         let known = self.stream.at();
         tracing::info!(projection = %self.shared.name, known, "the projection reads the log");
-        let mut replay = Replay::new(self.service.clone(), self.shared.views, known)?;
+        let mut replay = Replay::new(self.service.clone(), self.shared.views, known, self.target.keeps_users())?;
         replay.go_on(None);
         while let Some(step) = replay.next().await? {
             self.step(step, orders).await?;
         }
         // From here on the live stream has everything new; what lies between is little.
         let live = self.service.follow(self.shared.views, Start::Now, self.config.queue_rows_max)?;
-        let (live, now) = begin(live).await?;
+        let (live, now, _) = begin(live).await?;
         if now > replay.at() {
             replay.go_on(Some(now));
             while let Some(step) = replay.next().await? {
@@ -501,13 +515,19 @@ impl Follower {
     }
 }
 
-/// Waits for the time at which a stream begins.
-async fn begin(live: Changes) -> Result<(Changes, LogicalTime), Failure> {
-    let begun = tokio::task::spawn_blocking(move || (live.next(), live)).await;
-    match begun {
-        Ok((Next::Closed(now), live)) => Ok((live, now)),
-        _ => Err(Failure::Ended(Ended::Stopped)),
-    }
+/// Waits for the time at which a stream begins, and for the settings of the sources then.
+async fn begin(live: Changes) -> Result<(Changes, LogicalTime, Vec<Change>), Failure> {
+    let begun = tokio::task::spawn_blocking(move || {
+        let mut settings = Vec::new();
+        loop {
+            match live.next() {
+                Next::Changes(changes) => settings.extend(changes),
+                Next::Closed(now) => return Some((live, now, settings)),
+                Next::Lost | Next::End => return None,
+            }
+        }
+    });
+    begun.await.ok().flatten().ok_or(Failure::Ended(Ended::Stopped))
 }
 
 enum Verdict {

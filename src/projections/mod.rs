@@ -1,10 +1,10 @@
 //! Projections: what other tools read, kept true by followers of the views.
 //!
 //! PostgreSQL, Redis, Kafka and Parquet each have a *target* (one folder each, all by the contract in [`target`]) and a *follower*
-//! ([`follower`]) that is its only writer. A follower takes the change streams of its target's views, consolidates them ([`changeset`])
+//! (`follower`) that is its only writer. A follower takes the change streams of its target's views, consolidates them ([`changeset`])
 //! and applies them with the time at which they are true. What is configured follows from the server's start on: a target that can be
 //! reached within [`OPEN_WITHIN`] takes part in the replay of the log from the time that it knows; others read the log themselves once
-//! they can ([`replay`]).
+//! they can (`replay`).
 
 pub mod changeset;
 mod configured;

@@ -49,6 +49,7 @@ pub struct Replay {
     service: Service,
     /// What the target knows.
     known: LogicalTime,
+    keeps_users: bool,
     /// How far the private engine has come.
     at: LogicalTime,
     private: Option<Private>,
@@ -59,12 +60,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    pub fn new(service: Service, views: Views, known: LogicalTime) -> Result<Self, ReplayError> {
+    /// With `keeps_users` an erasure that the log has forgotten is an error.
+    pub fn new(service: Service, views: Views, known: LogicalTime, keeps_users: bool) -> Result<Self, ReplayError> {
         let engine = Engine::start(service.engine_config())?;
         // Not bounded by rows: it is fed one batch at a time.
         let changes = engine.subscribe(views, Start::After(known), usize::MAX)?;
         let private = Some(Private { engine, changes });
-        Ok(Self { service, known, at: 0, private, batches: None, until: 0, working: None })
+        Ok(Self { service, known, keeps_users, at: 0, private, batches: None, until: 0, working: None })
     }
 
     pub fn at(&self) -> LogicalTime {
@@ -100,7 +102,7 @@ impl Replay {
     fn begin(&mut self, batch: Batch) -> Result<Working, ReplayError> {
         let known = self.known;
         let purged = |control: &Control| matches!(control, Control::Erase(erase) if erase.user.is_empty());
-        if known > 0 && batch.time > known && batch.controls.iter().any(purged) {
+        if self.keeps_users && known > 0 && batch.time > known && batch.controls.iter().any(purged) {
             return Err(ReplayError::Erased);
         }
         let private = self.private.take().ok_or(ReplayError::Stopped)?;

@@ -27,6 +27,8 @@ pub enum CatchUp {
     History,
     /// By the rows of its views as they are now: for targets that keep only what is current.
     Snapshot,
+    /// Not at all: it needs only what comes from now on, and the settings of the sources.
+    Present,
 }
 
 #[derive(Clone, Debug, Error)]
@@ -76,6 +78,11 @@ pub trait Target: Send + 'static {
 
     fn catch_up(&self) -> CatchUp {
         CatchUp::History
+    }
+
+    /// Whether it has rows of users, which go when they are erased.
+    fn keeps_users(&self) -> bool {
+        true
     }
 
     /// How long changes may gather before they are applied; zero for as soon as they are there.

@@ -49,13 +49,7 @@ impl Service {
         if sealed.is_none() && !facts.mentioned && !in_catalog {
             return Err(ServiceError::NotFound(format!("source {source} has no user with this id")));
         }
-        let erase = EraseUser {
-            source,
-            user,
-            requested_at: now_micros(),
-            sealed_minutes: facts.sealed_minutes,
-            purged: None,
-        };
+        let erase = EraseUser { source, user, requested_at: now_micros(), sealed_minutes: facts.sealed_minutes, purged: None };
         let token = inner.commit_control(Control::Erase(erase)).await?;
         inner.wait_applied(token.time, inner.config.peek_deadline).await?;
         inner.maintain.notify_one();

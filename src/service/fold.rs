@@ -2,10 +2,10 @@
 //!
 //! A fold over batches, fed by the replay and by every commit alike, so that a restart continues exactly where the log ends.
 
+use desireline_dataflows::views::catalog::Catalog;
 use desireline_records::{
     Batch, ColdPart, Control, EraseUser, Horizon, LogicalTime, Micros, PartitionKey, PartitionState, Position, SourceId, SourceSettings,
 };
-use desireline_dataflows::views::catalog::Catalog;
 use ecow::EcoString;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,8 +140,7 @@ impl LogFold {
                 self.runs.insert(run_id.clone(), body.clone());
             }
             Control::Erase(_) => self.erased_until = self.erased_until.max(time),
-            Control::Removed | Control::DeleteEvent { .. } | Control::Model(_)
-            | Control::SkipRow { .. } => {}
+            Control::Removed | Control::DeleteEvent { .. } | Control::Model(_) | Control::SkipRow { .. } => {}
             Control::Catalog(entry) => drop(self.catalog.put(entry)),
             Control::Projection { name, paused: true } => drop(self.paused_projections.insert(name.clone())),
             Control::Projection { name, paused: false } => drop(self.paused_projections.remove(name)),

@@ -117,7 +117,7 @@ pub enum Start {
     Snapshot,
     /// The changes after this time. The subscriber knows what was before.
     After(LogicalTime),
-    /// The changes from now on; the time that is closed now comes first.
+    /// The changes from now on. The settings of the sources and the time that is closed now come first.
     Now,
 }
 

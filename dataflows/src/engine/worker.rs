@@ -118,7 +118,8 @@ impl Views {
             let trace = arranged.trace.clone();
             clusters::build(arranged, controls.clone(), clusters.clone(), sessions.clone(), changes.clone()).probe_with(&probe);
             minutes::build(outputs.minutes, controls.clone(), minutes.clone(), changes.clone()).probe_with(&probe);
-            context::build(outputs.contexts, controls, contexts.clone(), catalog.clone(), sessions.clone(), changes.clone()).probe_with(&probe);
+            context::build(outputs.contexts, controls, contexts.clone(), catalog.clone(), sessions.clone(), changes.clone())
+                .probe_with(&probe);
             (rows_in, controls_in, trace)
         });
         let (subscriptions, closed) = (Vec::new(), 0);
@@ -177,7 +178,12 @@ impl Views {
             let letters = batch.dead_letters.iter().map(|letter| (letter.source, letter.kind)).collect();
             self.controls.send(ControlIn::DeadLetters(letters));
         }
-        let of_views = |c: &&Control| !matches!(c, Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } | Control::Projection { .. } | Control::Removed);
+        let of_views = |c: &&Control| {
+            !matches!(
+                c,
+                Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } | Control::Projection { .. } | Control::Removed
+            )
+        };
         batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));
     }
 
@@ -233,9 +239,12 @@ impl Views {
     }
 
     fn subscribe(&mut self, subscription: Subscription) {
-        if subscription.start == Start::Snapshot {
+        if !matches!(subscription.start, Start::After(_)) {
             let time = self.closed;
-            let mut rows = answer::snapshot(self, subscription.views);
+            let mut rows = match subscription.start {
+                Start::Snapshot => answer::snapshot(self, subscription.views),
+                _ => Vec::new(),
+            };
             if self.index == 0 {
                 let sessions = self.sessions.borrow();
                 rows.extend(sessions.sources.values().map(|source| ViewRow::Source(Arc::new(source.settings.clone()))));
@@ -243,7 +252,9 @@ impl Views {
             let snapshot: Vec<Change> = rows.into_iter().map(|row| Change { time, row, diff: 1 }).collect();
             // A snapshot comes whole, however large.
             subscription.state.waiting.fetch_add(snapshot.len(), Ordering::AcqRel);
-            drop(subscription.to.send(Message::Changes(snapshot)));
+            if !snapshot.is_empty() {
+                drop(subscription.to.send(Message::Changes(snapshot)));
+            }
         }
         if subscription.state.beginning.fetch_sub(1, Ordering::AcqRel) == 1 && !matches!(subscription.start, Start::After(_)) {
             drop(subscription.to.send(Message::Closed(self.closed)));

@@ -83,9 +83,7 @@ impl Catalog {
                 self.variants.entry(item.parent_asin.clone()).or_default().insert(item.asin.clone());
                 before.map(CatalogEntry::Item)
             }
-            CatalogEntry::Product(product) => {
-                self.products.insert(product.parent_asin.clone(), product.clone()).map(CatalogEntry::Product)
-            }
+            CatalogEntry::Product(product) => self.products.insert(product.parent_asin.clone(), product.clone()).map(CatalogEntry::Product),
             CatalogEntry::Person(person) => self.people.insert(person.id, person.clone()).map(CatalogEntry::Person),
         }
     }

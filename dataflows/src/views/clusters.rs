@@ -73,7 +73,11 @@ impl ClustersState {
     /// The centroids in force of every source.
     pub fn centroids(&self) -> impl Iterator<Item = ViewRow> {
         self.in_force.iter().flat_map(|(source, centroids)| {
-            let row = |(cluster, centroid): (usize, &Features)| ViewRow::Cluster { source: *source, cluster: cluster as u16, centroid: *centroid };
+            let row = |(cluster, centroid): (usize, &Features)| ViewRow::Cluster {
+                source: *source,
+                cluster: cluster as u16,
+                centroid: *centroid,
+            };
             centroids.iter().enumerate().map(row)
         })
     }
@@ -258,7 +262,8 @@ impl Work<'_> {
             return;
         }
         for cluster in 0..before.len().max(now.len()) {
-            let row = |centroids: &[Features]| Some(ViewRow::Cluster { source, cluster: cluster as u16, centroid: *centroids.get(cluster)? });
+            let row =
+                |centroids: &[Features]| Some(ViewRow::Cluster { source, cluster: cluster as u16, centroid: *centroids.get(cluster)? });
             changes.replace(time, row(&before), row(&now));
         }
     }

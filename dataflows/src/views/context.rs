@@ -36,12 +36,29 @@ use timely::dataflow::operators::generic::operator::Operator;
 /// A change of what a user did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ContextUpdate {
-    Seen { source: SourceId, slot: u32, event: Step },
-    Retracted { source: SourceId, slot: u32, time: Micros, id: EventId },
+    Seen {
+        source: SourceId,
+        slot: u32,
+        event: Step,
+    },
+    Retracted {
+        source: SourceId,
+        slot: u32,
+        time: Micros,
+        id: EventId,
+    },
     /// The user's events up to this one are sealed.
-    Sealed { source: SourceId, slot: u32, time: Micros, id: EventId },
+    Sealed {
+        source: SourceId,
+        slot: u32,
+        time: Micros,
+        id: EventId,
+    },
     /// The user was erased.
-    Forgotten { source: SourceId, slot: u32 },
+    Forgotten {
+        source: SourceId,
+        slot: u32,
+    },
 }
 
 impl ContextUpdate {

@@ -94,7 +94,12 @@ impl Target for KafkaForward {
 
     /// Nothing that was missed is left out, but a forward that begins does not need what there was.
     fn catch_up(&self) -> CatchUp {
-        if self.fresh { CatchUp::Snapshot } else { CatchUp::History }
+        if self.fresh { CatchUp::Present } else { CatchUp::History }
+    }
+
+    /// What was passed on is not taken back.
+    fn keeps_users(&self) -> bool {
+        false
     }
 
     fn gather(&self) -> Duration {

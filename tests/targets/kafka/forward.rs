@@ -54,7 +54,7 @@ fn passed_on(topics: &Topics) -> Vec<(String, i64)> {
 async fn opened(topics: &Topics) -> KafkaForward {
     let mut target = target_of(topics);
     assert_eq!(target.open(1).await.unwrap(), Standing::Fresh);
-    assert_eq!(target.catch_up(), CatchUp::Snapshot, "it does not need what there was");
+    assert_eq!(target.catch_up(), CatchUp::Present, "it does not need what there was");
     target.begin_rebuild().await.unwrap();
     target.apply(&set(5, [new("before", 0)])).await.unwrap();
     target.finish_rebuild(5).await.unwrap();

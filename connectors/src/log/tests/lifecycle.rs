@@ -179,13 +179,7 @@ async fn after_an_erasure_no_object_names_the_user() {
             }
         }
         let mut erase = Batch { time: source.time + 1, ..Batch::default() };
-        let record = EraseUser {
-            source: 1,
-            user: user.into(),
-            requested_at: 1,
-            sealed_minutes: Vec::new(),
-            purged: None,
-        };
+        let record = EraseUser { source: 1, user: user.into(), requested_at: 1, sealed_minutes: Vec::new(), purged: None };
         erase.controls.push(Control::Erase(record.clone()));
         writer.append(&erase).await.expect("appends");
         let back = Batch { time: source.time + 9, events: vec![event(&mut source.random)], ..Batch::default() };

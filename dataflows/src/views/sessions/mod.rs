@@ -108,11 +108,13 @@ pub fn build<'scope>(
         let mut stash = BTreeMap::new();
         move |frontiers| {
             rows.for_each(|cap, data| {
-                let entry = stash.entry(*cap.time()).or_insert_with(|| (std::array::from_fn(|out| cap.retain(out)), Vec::new(), Vec::new()));
+                let entry =
+                    stash.entry(*cap.time()).or_insert_with(|| (std::array::from_fn(|out| cap.retain(out)), Vec::new(), Vec::new()));
                 entry.1.append(data);
             });
             controls.for_each(|cap, data| {
-                let entry = stash.entry(*cap.time()).or_insert_with(|| (std::array::from_fn(|out| cap.retain(out)), Vec::new(), Vec::new()));
+                let entry =
+                    stash.entry(*cap.time()).or_insert_with(|| (std::array::from_fn(|out| cap.retain(out)), Vec::new(), Vec::new()));
                 entry.2.append(data);
             });
             let (mut journeys_out, mut minutes_out) = (journeys_out.activate(), minutes_out.activate());
