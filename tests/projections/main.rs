@@ -5,6 +5,7 @@
 //! is what the slow reference says, reading the log from its beginning.
 //!
 //! The tests run one after another, because some of them take a service away.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails the test that called it")]
 
 mod faults;
 #[path = "../targets/postgres/model.rs"]
