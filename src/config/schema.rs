@@ -95,8 +95,9 @@ settings! {
         workers: usize = default "2" in "1"..="64";
         /// A segment of the log is closed when it holds this many rows …
         commit_rows_max: usize = default "50000" in "1"..="1000000";
-        /// … or when its oldest row has waited this long. Acknowledgements follow the segment.
-        commit_age_max: Duration = default "5ms" in "0ms"..="10s";
+        /// … or when its oldest row has waited this long. Acknowledgements follow the segment. With 0 a segment takes whatever has
+        /// gathered while the one before was written: short waits, and many small segments on a disk; a remote store groups by itself.
+        commit_age_max: Duration = default "0ms" in "0ms"..="10s";
         /// Rows that wait for the log or for the views. Above it HTTP answers 429 and connectors pause.
         queue_rows_max: usize = default "500000" in "1"..="100000000";
         /// How often the log records that time passes, which is how views learn of it.

@@ -1,5 +1,4 @@
-// Questions to the HTTP API, with the token when there is one. Addresses are relative to the page, so a proxy may
-// serve everything below a prefix.
+// Questions to the HTTP API. Addresses are relative to the page, so a proxy may serve everything below a prefix.
 
 /** The folder of the page's address: `/` for `/dashboard`. */
 const base = location.pathname.replace(/[^/]*$/, "");

@@ -1,4 +1,4 @@
-// Elements are made here and nowhere else: by createElement, never from a string of markup, so data stays text.
+// Elements are made here alone, by createElement: data stays text.
 
 const SVG = "http://www.w3.org/2000/svg";
 

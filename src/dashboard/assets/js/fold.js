@@ -161,8 +161,7 @@ export function placeOn(grid, v) {
 }
 
 /**
- * The paths worn into the ground: each piece of the grid counts the users who walked it; neighbours walked by the same
- * users merge into one stretch. Returns `{xs, ys, stretches: [{x0,y0,x1,y1,users:[index], cluster}], buys: [{x,y,users:[index],cluster}]}` in grid indices.
+ * The paths worn into the ground: pieces of the grid with the users who walked them, neighbours of the same users merged. Returns `{xs, ys, stretches: [{x0,y0,x1,y1,users:[index], cluster}], buys: [{x,y,users:[index],cluster}]}` in grid indices.
  */
 export function desireLines(journeys, slotsX = 64, slotsY = 32) {
 	const most = (k) => journeys.reduce((max, j) => Math.max(max, j.state[k]), 1);

@@ -1,5 +1,5 @@
 // A panel: title with unit, tools, body, and a foot that says how fresh it is and where the same answer is in the API.
-// Its states (loading, empty, error, ready, stale) are part of it, so that every page shows them alike.
+// Its states are part of it: loading, empty, error, ready, stale.
 
 import { attrs, h, fill, text } from "./dom.js";
 import { clock, span } from "./format.js";

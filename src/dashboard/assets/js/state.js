@@ -1,5 +1,5 @@
-// The one store: what the stream has told us, the filters in force, and who wants to be drawn again.
-// Changes mark kinds as dirty; one animation frame later the page is told once. No frame is asked for in a hidden tab.
+// The one store: what the stream has told us, the filters in force, and who wants to be drawn again: once per
+// animation frame, and not in a hidden tab.
 
 import { Minutes, MINUTE } from "./fold.js";
 import { time } from "./format.js";

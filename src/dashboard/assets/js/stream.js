@@ -1,6 +1,5 @@
-// The live stream, read by fetch so that a token can be sent. It comes back by itself: waiting times double up to half
-// a minute, with jitter; it resumes after the last id it saw; silence of 20 seconds counts as a broken line; a hidden
-// tab closes it and a shown one opens it again.
+// The live stream, by fetch so that a token can be sent. It comes back by itself, after pauses that double, and resumes after
+// the last id; 20 seconds of silence are a broken line; a hidden tab closes it.
 
 import { SseParser, backoffMs } from "./fold.js";
 import { headers, address, token } from "./api.js";

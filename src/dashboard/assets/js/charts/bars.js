@@ -1,4 +1,4 @@
-// A ranking: horizontal bars with their exact values; a corrected row flashes once and shows what it was.
+// A ranking: bars with exact values; a corrected row flashes and shows what it was.
 
 import { attrs, h, keyed, text, flash, tips } from "../dom.js";
 import { num } from "../format.js";

@@ -1,4 +1,4 @@
-// Desire lines: a session goes right by its views and up by its carts; a stretch has the colour of most of its walkers.
+// Desire lines: right by views, up by carts; a stretch has the colour of most of its walkers.
 
 import { s, fill, tips } from "../dom.js";
 import { desireLines, placeOn, clusterClass } from "../fold.js";

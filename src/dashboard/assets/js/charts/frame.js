@@ -38,10 +38,7 @@ export function diamonds(places, width) {
 	});
 }
 
-/**
- * Pointer and keyboard on shapes that can be chosen: arrow keys walk them in order, Enter chooses. `words(i)` gives the
- * tooltip. The nodes are given anew after each drawing by `use(nodes)`.
- */
+/** Pointer and keyboard on shapes: arrow keys walk them, Enter chooses; `words(i)` is the tooltip; `use(nodes)` after each drawing. */
 export function walker(svg, words, choose) {
 	let nodes = [], at = -1;
 	const mark = (i) => {

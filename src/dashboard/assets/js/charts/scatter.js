@@ -1,4 +1,4 @@
-// Users by two of their six features, one dot per place (dots grow with the users on them), centroids on top.
+// Users by two features: dots grow with the users on a place, centroids on top.
 // Both axes go by the logarithm of 1 + value, because activity does.
 
 import { s, fill } from "../dom.js";

@@ -1,6 +1,6 @@
 // A chart over time: stacked areas for volumes, lines for rates.
-// One focus stop; arrow keys move a cursor that all charts of the same axis share; dragging, or shift with the arrows,
-// brushes a range. A corrected minute carries a small mark and says what it was before; the running minute is pale.
+// Arrow keys move a cursor that all charts share; dragging, or shift with the arrows, brushes a range. A corrected minute has
+// a mark and says what it was; the running minute is pale.
 
 import { attrs, h, s, fill, keyed, showTip, hideTip } from "../dom.js";
 import { MINUTE, ticks } from "../fold.js";

@@ -1,4 +1,4 @@
-// A user's sessions on a time line: width is duration, height is events, a dot means a purchase, pale means sealed.
+// A user's sessions: width is duration, height is events, a dot is a purchase, pale is sealed.
 
 import { s, fill, tips } from "../dom.js";
 import { num, span, stamp, fixed, time } from "../format.js";

@@ -1,4 +1,4 @@
-// System: the log, the queue, memory, how far the views lag the log, and what each source's views hold.
+// System: the log, the queue, memory, how far views and projections lag, and what the views hold.
 
 import { h, fill } from "../dom.js";
 import { panel } from "../panel.js";
@@ -13,9 +13,9 @@ const CHARTS = [["Views behind the log", "ms", "c4", "lag"], ["Queue", "rows", "
 
 export function mount(root) {
 	const api = () => address("api/status");
-	const state = panel({ title: "Server", unit: "now", api }), log = panel({ title: "Log", unit: "now", width: "w6", api }), views = panel({ title: "Views and cold parts", api });
+	const state = panel({ title: "Server", unit: "now", api }), outs = panel({ title: "Projections", unit: "now", api: () => address("api/projections") }), log = panel({ title: "Log", unit: "now", width: "w6", api }), views = panel({ title: "Views and cold parts", api });
 	const graphs = CHARTS.map(([title, unit, color, key]) => ({ key, unit, color, p: panel({ title, width: "w6", api }), chart: timeChart({ kind: "line", label: title, unit, step: 1000, height: 150 }) }));
-	const stateBox = h("div"), logBox = h("div"), viewBox = h("div"), panels = [state, ...graphs.map((g) => g.p), log, views];
+	const stateBox = h("div"), logBox = h("div"), viewBox = h("div"), outBox = h("div"), panels = [state, ...graphs.map((g) => g.p), log, outs, views];
 	const unmount = lay(root, "System", "The log, the engine and what they cost.", panels, graphs.map((g) => g.chart));
 
 	function draw() {
@@ -36,6 +36,12 @@ export function mount(root) {
 		}
 		log.ready(logBox);
 		fill(logBox, facts([["segments", num(s.log.segments)], ["size", bytes(s.log.bytes)], ["last logical time", s.log.last_time ? stamp(s.log.last_time) : "nothing committed yet"], ["writer's epoch", num(s.log.epoch)], ["writable", s.log.writable ? "yes" : `no: ${s.log.error || "the reason is not known"}`, s.log.writable ? "good" : "bad"]]));
+		const all = s.projections || [];
+		if (!all.length) outs.empty("Nothing follows the views.");
+		else {
+			outs.ready(outBox);
+			fill(outBox, table("Projections", ["target", "state", "#behind", "#waiting", "#rows applied", "#refused", "trouble"], all.map((p) => [p.name, p.state.replace("_", " "), p.lag_ms == null ? "–" : span(p.lag_ms), num(p.lag_rows), num(p.rows_applied), num(p.rows_refused), p.error || "none"])));
+		}
 		if (!s.sources.length) return views.empty("No source yet.");
 		views.ready(viewBox);
 		views.unit(`rows held now; ${plural(s.sources.length, "source")}${s.sources.length > 100 ? ", the first 100 shown" : ""}`);
