@@ -21,6 +21,7 @@
 use super::changeset::Changeset;
 use super::handle::{FollowerState, Orders, Shared};
 use super::replay::{Replay, ReplayError, Step};
+use super::streaming::Streaming;
 use super::target::{CatchUp, Standing, Target, TargetError};
 use crate::service::{Service, ServiceError};
 use desireline_dataflows::changes::Change;
@@ -29,7 +30,7 @@ use desireline_records::LogicalTime;
 use rand::Rng;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug)]
@@ -44,6 +45,9 @@ pub struct FollowerConfig {
 /// An idle target is told the time at most so often.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 
+/// A target that falls behind again within this time goes on with the engine that it had.
+const KEEP_REPLAY: Duration = Duration::from_secs(10);
+
 pub(super) struct Follower {
     pub service: Service,
     pub shared: Arc<Shared>,
@@ -55,52 +59,15 @@ pub(super) struct Follower {
     pub stream: Streaming,
     /// The target's rows have to be built anew.
     pub rebuild: bool,
+    /// The engine of the last catch-up, for a while.
+    pub kept: Option<Kept>,
 }
 
-/// Where a follower is in the changes.
-#[derive(Default)]
-pub(super) struct Streaming {
-    live: Option<Changes>,
-    /// The target has everything up to here.
-    base: LogicalTime,
-    /// What the target was given last; kept until it is known to have it.
-    under_way: Option<Changeset>,
-    /// Changes up to here are known from elsewhere.
-    taken: LogicalTime,
-    /// Complete times behind that.
-    gathering: Changeset,
-    since: Option<Instant>,
-    /// Changes of a time that is not complete yet.
-    open: Vec<Change>,
-    /// Some time was complete: a snapshot is.
-    begun: bool,
-}
-
-impl Streaming {
-    /// A stream that goes on from what a target knows.
-    pub fn from(live: Changes, known: LogicalTime) -> Self {
-        let gathering = Changeset { time: known, ..Changeset::default() };
-        Self { live: Some(live), base: known, gathering, ..Self::default() }
-    }
-
-    /// Up to which time the changes were taken.
-    fn at(&self) -> LogicalTime {
-        self.gathering.time.max(self.base)
-    }
-
-    fn reset(&mut self, known: LogicalTime) {
-        *self = Self { base: known, gathering: Changeset { time: known, ..Changeset::default() }, ..Self::default() };
-    }
-
-    fn add(&mut self, time: LogicalTime, changes: impl IntoIterator<Item = Change>) {
-        for change in changes {
-            self.gathering.add(change);
-        }
-        self.gathering.time = time;
-        if !self.gathering.is_empty() && self.since.is_none() {
-            self.since = Some(Instant::now());
-        }
-    }
+/// A private engine that may be needed again.
+pub(super) struct Kept {
+    replay: Replay,
+    permit: OwnedSemaphorePermit,
+    since: Instant,
 }
 
 /// Why following ended without a failure.
@@ -149,6 +116,7 @@ impl Follower {
             if order.paused {
                 self.shared.enter(FollowerState::Paused);
                 self.stream.reset(0);
+                self.kept = None;
                 tokio::select! {
                     () = self.stop.cancelled() => return,
                     _ = orders.changed() => continue,
@@ -207,6 +175,8 @@ impl Follower {
             Failure::Replay(error) => (error.to_string(), FollowerState::Failing, Verdict::Pause),
             Failure::Service(error) => (error.to_string(), FollowerState::Failing, Verdict::Pause),
         };
+        // Others may need theirs meanwhile.
+        self.kept = None;
         let mut told = false;
         self.shared.note(|status| {
             status.failures += 1;
@@ -283,6 +253,7 @@ impl Follower {
         tracing::info!(projection = %self.shared.name, "the projection is built anew");
         self.target.begin_rebuild().await?;
         self.stream.reset(0);
+        self.kept = None;
         match self.target.catch_up() {
             CatchUp::History => self.catch_up(orders).await?,
             CatchUp::Snapshot => self.snapshot().await?,
@@ -328,14 +299,15 @@ impl Follower {
 
     /// Reads what is behind `self.stream` from the log and ends with a live stream that goes on from there.
     async fn catch_up(&mut self, orders: &mut watch::Receiver<Orders>) -> Result<(), Failure> {
-        let replays = self.replays.clone();
-        let _one_at_a_time = tokio::select! {
-            permit = replays.acquire_owned() => permit.map_err(|_| Failure::Ended(Ended::Stopped))?,
-            () = self.stop.cancelled() => return Err(Failure::Ended(Ended::Stopped)),
-        };
         let known = self.stream.at();
-        tracing::info!(projection = %self.shared.name, known, "the projection reads the log");
-        let mut replay = Replay::new(self.service.clone(), self.shared.views, known, self.target.keeps_users())?;
+        let Kept { mut replay, permit, .. } = match self.kept.take().filter(|kept| kept.replay.at() <= known) {
+            Some(mut kept) => {
+                kept.replay.knows(known);
+                kept
+            }
+            None => self.replay(known).await?,
+        };
+        tracing::info!(projection = %self.shared.name, known, from = replay.at(), "the projection reads the log");
         replay.go_on(None);
         while let Some(step) = replay.next().await? {
             self.step(step, orders).await?;
@@ -353,7 +325,18 @@ impl Follower {
         // The log may have been ahead of the views.
         self.stream.taken = now.max(replay.at());
         self.stream.gathering.time = self.stream.taken;
+        self.kept = Some(Kept { replay, permit, since: Instant::now() });
         Ok(())
+    }
+
+    /// A private engine, once no other follower has one.
+    async fn replay(&mut self, known: LogicalTime) -> Result<Kept, Failure> {
+        let permit = tokio::select! {
+            permit = self.replays.clone().acquire_owned() => permit.map_err(|_| Failure::Ended(Ended::Stopped))?,
+            () = self.stop.cancelled() => return Err(Failure::Ended(Ended::Stopped)),
+        };
+        let replay = Replay::new(self.service.clone(), self.shared.views, known, self.target.keeps_users())?;
+        Ok(Kept { replay, permit, since: Instant::now() })
     }
 
     async fn step(&mut self, step: Step, orders: &watch::Receiver<Orders>) -> Result<(), Failure> {
@@ -376,7 +359,9 @@ impl Follower {
         let mut recorded = Instant::now();
         loop {
             as_of.borrow_and_update();
+            self.kept.take_if(|kept| kept.since.elapsed() > KEEP_REPLAY);
             let lost = self.drain()?;
+            let full = self.stream.gathering.len() >= self.rows_max();
             self.note_lag();
             if self.stream.under_way.is_some() || self.due() || lost {
                 self.flush().await?;
@@ -404,7 +389,9 @@ impl Follower {
                 self.flush().await?;
                 return Ok(Ended::Ordered);
             }
-            if self.stream.live.as_ref().is_some_and(|live| live.waiting() > 0) {
+            if full && !self.stop.is_cancelled() {
+                // More may wait than went into one changeset.
+                tokio::task::yield_now().await;
                 continue;
             }
             let until_due = self.stream.since.map_or(self.config.check_every, |since| self.target.gather().saturating_sub(since.elapsed()));
@@ -436,34 +423,7 @@ impl Follower {
     /// Takes what waits, up to about one changeset. Answers whether the stream is lost.
     fn drain(&mut self) -> Result<bool, Failure> {
         let rows_max = self.rows_max();
-        let stream = &mut self.stream;
-        let Some(live) = &stream.live else { return Ok(true) };
-        while stream.gathering.len() < rows_max {
-            match live.try_next() {
-                None => return Ok(false),
-                // The changes of one message are of one time.
-                Some(Next::Changes(changes)) if changes.first().is_some_and(|change| change.time <= stream.taken) => {}
-                Some(Next::Changes(changes)) if stream.open.is_empty() => stream.open = changes,
-                Some(Next::Changes(changes)) => stream.open.extend(changes),
-                Some(Next::Closed(time)) => {
-                    let open = std::mem::take(&mut stream.open);
-                    for change in open {
-                        stream.gathering.add(change);
-                    }
-                    stream.gathering.time = time.max(stream.gathering.time);
-                    stream.begun = true;
-                    if !stream.gathering.is_empty() && stream.since.is_none() {
-                        stream.since = Some(Instant::now());
-                    }
-                }
-                Some(Next::Lost) => {
-                    stream.open.clear();
-                    return Ok(true);
-                }
-                Some(Next::End) => return Err(Failure::Ended(Ended::Stopped)),
-            }
-        }
-        Ok(false)
+        self.stream.drain(rows_max).ok_or(Failure::Ended(Ended::Stopped))
     }
 
     fn rows_max(&self) -> usize {

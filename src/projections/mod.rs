@@ -15,6 +15,7 @@ pub mod parquet;
 pub mod postgres;
 pub mod redis;
 mod replay;
+mod streaming;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -28,11 +29,12 @@ pub use target::{Applied, CatchUp, Standing, Target, TargetError};
 use crate::service::Service;
 use desireline_dataflows::engine::Start;
 use desireline_records::LogicalTime;
-use follower::{Follower, Streaming};
+use follower::Follower;
 use futures::StreamExt;
 use handle::Shared;
 use std::sync::Arc;
 use std::time::Duration;
+use streaming::Streaming;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +80,7 @@ pub async fn prepare(service: &Service, targets: Vec<Box<dyn Target>>, config: &
                 stop: stop.clone(),
                 stream: stream.unwrap_or_default(),
                 rebuild: false,
+                kept: None,
             }
         })
         .collect();

@@ -3,7 +3,8 @@
 //! Views are functions of the log, so an engine that reads it from the beginning makes the same changes as the server's own did. Those up
 //! to the time that the target knows are never made into rows. While the target takes one batch, the next one is worked off.
 //!
-//! Cost: the CPU of a replay and, while it goes on, the memory of a second set of views. One at a time per server.
+//! Cost: the CPU of a replay and, while it goes on, the memory of a second set of views. One at a time per server. A target that falls
+//! behind again soon goes on with the same engine.
 //!
 //! An erasure that has been carried out leaves nothing in the log by which a target could tell whose rows have to go: a target that
 //! has not passed it is built anew ([`ReplayError::Erased`]).
@@ -47,6 +48,8 @@ type Working = JoinHandle<Result<(Private, Option<Step>), ReplayError>>;
 
 pub struct Replay {
     service: Service,
+    /// What the target knew when the private engine began: up to here it makes no rows.
+    begun: LogicalTime,
     /// What the target knows.
     known: LogicalTime,
     keeps_users: bool,
@@ -66,11 +69,16 @@ impl Replay {
         // Not bounded by rows: it is fed one batch at a time.
         let changes = engine.subscribe(views, Start::After(known), usize::MAX)?;
         let private = Some(Private { engine, changes });
-        Ok(Self { service, known, keeps_users, at: 0, private, batches: None, until: 0, working: None })
+        Ok(Self { service, begun: known, known, keeps_users, at: 0, private, batches: None, until: 0, working: None })
     }
 
     pub fn at(&self) -> LogicalTime {
         self.at
+    }
+
+    /// The target has come to know more, from elsewhere.
+    pub fn knows(&mut self, known: LogicalTime) {
+        self.known = self.known.max(known);
     }
 
     /// Goes on to the end of the log as it is now, or to `until` exactly, which must be the time of a batch.
@@ -100,7 +108,7 @@ impl Replay {
     }
 
     fn begin(&mut self, batch: Batch) -> Result<Working, ReplayError> {
-        let known = self.known;
+        let (begun, known) = (self.begun, self.known);
         let purged = |control: &Control| matches!(control, Control::Erase(erase) if erase.user.is_empty());
         if self.keeps_users && known > 0 && batch.time > known && batch.controls.iter().any(purged) {
             return Err(ReplayError::Erased);
@@ -109,8 +117,8 @@ impl Replay {
         Ok(tokio::task::spawn_blocking(move || {
             let time = batch.time;
             private.engine.submit(Arc::new(batch), drop)?;
-            let step = (time > known).then(|| private.wait(time)).transpose()?;
-            Ok((private, step))
+            let step = (time > begun).then(|| private.wait(time)).transpose()?;
+            Ok((private, step.filter(|_| time > known)))
         }))
     }
 

@@ -33,6 +33,8 @@ struct Memory {
     random: Option<StdRng>,
     /// The rows vanish: the next check says so.
     dropped: bool,
+    /// How long a changeset takes.
+    takes: Duration,
 }
 
 struct MemoryTarget {
@@ -113,6 +115,8 @@ impl Target for MemoryTarget {
     }
 
     async fn apply(&mut self, changes: &Changeset) -> Result<Applied, TargetError> {
+        let takes = self.memory.lock().unwrap().takes;
+        tokio::time::sleep(takes).await;
         let mut memory = self.memory.lock().unwrap();
         if memory.epoch > self.epoch {
             return Err(TargetError::Fenced { own: self.epoch, newer: memory.epoch });
@@ -301,6 +305,30 @@ async fn whatever_fails_the_target_ends_up_true() {
         running.compare(&memory).await;
         running.stop().await;
     }
+}
+
+/// The queue overflows again and again, and each time the rest comes from the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_slower_than_what_comes_is_true_in_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(Mutex::new(Memory::default()));
+    let running = start(folder.path(), MemoryTarget::boxed(&memory)).await;
+    running.until("being live", |status| status.state == FollowerState::Live).await;
+    memory.lock().unwrap().takes = Duration::from_millis(30);
+    let (mut random, now) = (StdRng::seed_from_u64(21), now_micros() - MINUTE);
+    let mut behind = 0;
+    for _ in 0..10 {
+        for _ in 0..12 {
+            let events = (0..20).map(|_| event(&mut random, now)).collect();
+            running.service.ingest(events, Vec::new()).await.expect("ingested");
+        }
+        behind += u32::from(running.status().state == FollowerState::CatchingUp);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(behind > 0, "it fell behind");
+    running.compare(&memory).await;
+    assert_eq!((memory.lock().unwrap().rebuilds, running.status().failures), (1, 0));
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -191,7 +191,8 @@ impl Changes {
     pub fn try_next(&self) -> Option<Next> {
         match self.from.try_recv() {
             Ok(message) => Some(self.took(message)),
-            Err(std::sync::mpsc::TryRecvError::Empty) => None,
+            // The workers let a lost stream go with the next batch, which may be long in coming.
+            Err(std::sync::mpsc::TryRecvError::Empty) => self.state.lost.load(Ordering::Acquire).then_some(Next::Lost),
             Err(std::sync::mpsc::TryRecvError::Disconnected) => Some(self.ended()),
         }
     }

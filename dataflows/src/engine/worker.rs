@@ -306,15 +306,13 @@ fn deliver(subscription: &Subscription, changes: Vec<Change>) -> bool {
     let rows = changes.len();
     let waiting = state.waiting.fetch_add(rows, Ordering::AcqRel);
     // An empty queue takes any group: one batch may be larger than the bound.
-    if waiting > 0 && waiting + rows > state.rows_max {
-        state.lost.store(true, Ordering::Release);
-        return false;
+    let fits = waiting == 0 || waiting + rows <= state.rows_max;
+    if fits && subscription.to.send(Message::Changes(changes)).is_ok() {
+        return true;
     }
-    if subscription.to.send(Message::Changes(changes)).is_err() {
-        state.lost.store(true, Ordering::Release);
-        return false;
-    }
-    true
+    state.waiting.fetch_sub(rows, Ordering::AcqRel);
+    state.lost.store(true, Ordering::Release);
+    false
 }
 
 /// Says that a time is complete, unless a worker lost the stream at it.
