@@ -1,6 +1,7 @@
 pub mod cold;
 pub mod csv;
 pub mod dataset;
+mod footer;
 pub mod formats;
 pub mod kafka;
 pub mod log;

@@ -1,6 +1,7 @@
 //! Opening cold parts: footers, cached, and byte ranges of the store as Parquet wants them.
 
 use super::ColdError;
+use crate::footer::{self, external};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use desireline_records::ColdPart;
@@ -9,15 +10,13 @@ use futures::future::BoxFuture;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex};
 
 /// Bytes of footers kept in memory by this process, at most.
 const FOOTER_BYTES_MAX: usize = 32 << 20;
-/// Read from the end of a part first; larger footers take a second read.
-const FOOTER_PREFETCH: usize = 64 << 10;
 
 /// The least recently used footers leave first. Keys are (store, object): a content hash names one content, but stores differ.
 #[derive(Default)]
@@ -61,10 +60,6 @@ pub struct PartFile {
     name: String,
     bytes: u64,
     block_sums: Arc<[u32]>,
-}
-
-fn external(error: StoreError) -> ParquetError {
-    ParquetError::External(Box::new(error))
 }
 
 impl PartFile {
@@ -148,13 +143,7 @@ impl AsyncFileReader for PartFile {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        async move {
-            let bytes = self.bytes;
-            let reader = ParquetMetaDataReader::new()
-                .with_arrow_reader_options(options)
-                .with_prefetch_hint(Some(FOOTER_PREFETCH.min(bytes as usize)));
-            Ok(Arc::new(reader.load_and_finish(self, bytes).await?))
-        }
-        .boxed()
+        let bytes = self.bytes;
+        footer::read(self, bytes, options).boxed()
     }
 }

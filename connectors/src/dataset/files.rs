@@ -3,6 +3,7 @@
 use super::columns;
 use super::error::DatasetError;
 use super::values::{Column, Key, Kind, Row, Table, Value};
+use crate::footer::{self, external};
 use crate::store::{Store, StoreError, Upload};
 use arrow_array::RecordBatch;
 use arrow_select::coalesce::BatchCoalescer;
@@ -14,7 +15,7 @@ use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, Pa
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData, SortingColumn};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, RowGroupMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
@@ -27,17 +28,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const CHUNK_ROWS: usize = 8_192;
 /// Rows of a row group: what a reader and a writer hold of a file.
 pub const GROUP_ROWS: usize = 8 * CHUNK_ROWS;
-const FOOTER_PREFETCH: usize = 64 << 10;
 
 #[derive(Clone)]
 struct FileBytes {
     store: Store,
     name: String,
     bytes: u64,
-}
-
-fn external(error: StoreError) -> ParquetError {
-    ParquetError::External(Box::new(error))
 }
 
 impl FileBytes {
@@ -73,14 +69,8 @@ impl AsyncFileReader for FileBytes {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        async move {
-            let bytes = self.bytes;
-            let reader = ParquetMetaDataReader::new()
-                .with_arrow_reader_options(options)
-                .with_prefetch_hint(Some(FOOTER_PREFETCH.min(bytes as usize)));
-            Ok(Arc::new(reader.load_and_finish(self, bytes).await?))
-        }
-        .boxed()
+        let bytes = self.bytes;
+        footer::read(self, bytes, options).boxed()
     }
 }
 
