@@ -265,6 +265,20 @@ impl RowKey {
 }
 
 impl ViewRow {
+    /// The view that it is a row of. Settings and erasures are part of every stream.
+    pub fn view(&self) -> Option<View> {
+        Some(match self {
+            Self::Event { .. } => View::Events,
+            Self::Session { .. } => View::Sessions,
+            Self::Journey { .. } => View::Journeys,
+            Self::Cluster { .. } => View::Clusters,
+            Self::Minute { .. } | Self::MinuteShift { .. } => View::Minutes,
+            Self::Context(_) => View::Context,
+            Self::Item(_) | Self::Product(_) | Self::Person(_) => View::Catalog,
+            Self::Source(_) | Self::Erased { .. } => return None,
+        })
+    }
+
     pub fn key(&self) -> RowKey {
         match self {
             Self::Event { source, user, id, time, .. } => RowKey::Event(*source, user.clone(), *time, *id),

@@ -13,8 +13,8 @@ use crate::views::context::row_of;
 use crate::views::journeys::Journey;
 use crate::views::minutes::minute_of;
 use desireline_records::{
-    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, Event, EventId, Item, Micros, Movement, Person, Product, Purged,
-    SessionRule, SourceId, SourceSettings,
+    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, Event, EventId, Item, Micros, MinuteCount, Movement, Person, Product,
+    Purged, SessionRule, SourceId, SourceSettings,
 };
 use ecow::EcoString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -353,10 +353,7 @@ impl Reference {
         let mut cells = MinuteFacts::new();
         for user in self.users.values() {
             for event in user.open.iter().chain(user.sealed_events.iter().flatten()) {
-                let key = (event.source, minute_of(event.time), event.page.clone(), event.event_type.clone());
-                let cell = cells.entry(key).or_default();
-                cell.0 += 1;
-                cell.1 += i128::from(value_of(event));
+                count_minute(&mut cells, event);
             }
         }
         cells
@@ -382,6 +379,14 @@ impl Reference {
         self.users.get(&(source, EcoString::from(user))).map_or_else(Vec::new, |user| user.sealed_events.concat())
     }
 
+    /// The same as they were counted per minute.
+    pub fn sealed_minutes(&self, source: SourceId, user: &str) -> Vec<MinuteCount> {
+        let mut cells = MinuteFacts::new();
+        self.sealed_events(source, user).iter().for_each(|event| count_minute(&mut cells, event));
+        let count = |((_, minute, page, event_type), (count, revenue))| MinuteCount { minute, page, event_type, count, revenue };
+        cells.into_iter().map(count).collect()
+    }
+
     /// Ids of all open events, for tests that delete some.
     pub fn open_ids(&self) -> BTreeSet<(SourceId, EventId)> {
         self.users.iter().flat_map(|((source, _), user)| user.open.iter().map(|e| (*source, e.id))).collect()
@@ -398,6 +403,13 @@ fn last_run<'a>(events: &[&'a Event], ttl: Micros) -> Vec<&'a Event> {
         run.push(event);
     }
     run
+}
+
+fn count_minute(cells: &mut MinuteFacts, event: &Event) {
+    let key = (event.source, minute_of(event.time), event.page.clone(), event.event_type.clone());
+    let cell = cells.entry(key).or_default();
+    cell.0 += 1;
+    cell.1 += i128::from(value_of(event));
 }
 
 fn value_of(event: &Event) -> i64 {

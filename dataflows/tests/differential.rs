@@ -152,7 +152,7 @@ fn complete(batch: &Batch, reference: &Reference) -> Batch {
     let mut batch = batch.clone();
     for control in &mut batch.controls {
         if let Control::Erase(erase) = control {
-            erase.sealed_minutes = histories::minute_counts(&reference.sealed_events(erase.source, &erase.user));
+            erase.sealed_minutes = reference.sealed_minutes(erase.source, &erase.user);
         }
     }
     batch

@@ -15,11 +15,8 @@ use super::{ErasureStatus, Inner, NO_PANIC, Service, ServiceError};
 use desireline_connectors::log::{Compactor, PurgeUser};
 use desireline_dataflows::query::{Answer, Query, UserQuery};
 use desireline_dataflows::reference::Reference;
-use desireline_dataflows::views::minutes::minute_of;
 use desireline_records::time::now_micros;
-use desireline_records::{
-    Batch, Control, DeadLetterKind, EraseUser, Event, LogicalTime, MinuteCount, Movement, Purged, SourceId, Token, user_hash,
-};
+use desireline_records::{Batch, Control, DeadLetterKind, EraseUser, Event, LogicalTime, MinuteCount, Purged, SourceId, Token, user_hash};
 use ecow::EcoString;
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -119,7 +116,7 @@ impl Inner {
             facts.counts.late = counts.late;
             facts.counts.deleted = counts.deleted;
         }
-        facts.sealed_minutes = minute_counts(&reference.sealed_events(source, user));
+        facts.sealed_minutes = reference.sealed_minutes(source, user);
         Ok(facts)
     }
 
@@ -190,15 +187,4 @@ impl Inner {
         };
         fold.erasures.iter().map(status).collect()
     }
-}
-
-fn minute_counts(events: &[Event]) -> Vec<MinuteCount> {
-    let mut cells: BTreeMap<_, (i64, i128)> = BTreeMap::new();
-    for event in events {
-        let cell = cells.entry((minute_of(event.time), event.page.clone(), event.event_type.clone())).or_default();
-        cell.0 += 1;
-        cell.1 += if event.movement == Movement::Transaction { i128::from(event.value.0) } else { 0 };
-    }
-    let count = |((minute, page, event_type), (count, revenue))| MinuteCount { minute, page, event_type, count, revenue };
-    cells.into_iter().map(count).collect()
 }

@@ -55,7 +55,7 @@ impl Story {
         for mut batch in batches {
             for control in &mut batch.controls {
                 if let Control::Erase(erase) = control {
-                    erase.sealed_minutes = histories::minute_counts(&reference.sealed_events(erase.source, &erase.user));
+                    erase.sealed_minutes = reference.sealed_minutes(erase.source, &erase.user);
                 }
             }
             reference.apply(&batch);

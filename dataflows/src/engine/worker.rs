@@ -281,7 +281,7 @@ impl Views {
             if !subscription.start.sees(time) {
                 return true;
             }
-            let mine = |change: &&Change| change.row.key().view().is_none_or(|view| subscription.views.has(view));
+            let mine = |change: &&Change| change.row.view().is_none_or(|view| subscription.views.has(view));
             let of_views: Vec<Change> = changes.iter().filter(mine).cloned().collect();
             of_views.is_empty() || deliver(subscription, of_views)
         });

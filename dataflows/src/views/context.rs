@@ -18,6 +18,7 @@
 use crate::changes::{ContextRow, SharedChangeLog, View, ViewRow};
 use crate::engine::ControlIn;
 use crate::views::catalog::{Catalog, SharedCatalog};
+use crate::views::closed::at_closed_times;
 use crate::views::journeys::UserKey;
 use crate::views::sessions::SharedSessions;
 use desireline_records::{CatalogEntry, ContextSettings, Control, EventId, LogicalTime, Micros, SourceId};
@@ -28,10 +29,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::operator::Operator;
 
 /// A change of what a user did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -275,30 +274,12 @@ pub fn build<'scope>(
     sessions: SharedSessions,
     changes: SharedChangeLog,
 ) -> StreamVec<'scope, LogicalTime, ()> {
-    let mut stash: BTreeMap<LogicalTime, (Vec<ContextUpdate>, Vec<ControlIn>)> = BTreeMap::new();
-    updates.binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
-        controls,
-        Pipeline,
-        Pipeline,
-        "Context",
-        move |_capability, _info| {
-            move |(updates, updates_frontier), (controls, controls_frontier), _output| {
-                updates.for_each(|cap, data| stash.entry(*cap.time()).or_default().0.append(data));
-                controls.for_each(|cap, data| stash.entry(*cap.time()).or_default().1.append(data));
-                while let Some(entry) = stash.first_entry() {
-                    let time = *entry.key();
-                    if updates_frontier.less_equal(&time) || controls_frontier.less_equal(&time) {
-                        break;
-                    }
-                    let (updates, controls) = entry.remove();
-                    let (state, catalog) = (&mut state.borrow_mut(), &mut catalog.borrow_mut());
-                    let mut work = Work { state, catalog, sessions: &sessions, changes: &changes, time };
-                    work.updates(&updates);
-                    work.controls(controls);
-                }
-            }
-        },
-    )
+    at_closed_times(updates, controls, Pipeline, "Context", move |time, updates, controls| {
+        let (state, catalog) = (&mut state.borrow_mut(), &mut catalog.borrow_mut());
+        let mut work = Work { state, catalog, sessions: &sessions, changes: &changes, time };
+        work.updates(&updates);
+        work.controls(controls);
+    })
 }
 
 struct Work<'a> {

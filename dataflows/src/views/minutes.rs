@@ -10,6 +10,7 @@
 
 use crate::changes::{SharedChangeLog, View, ViewRow};
 use crate::engine::ControlIn;
+use crate::views::closed::at_closed_times;
 use crate::views::sessions::kinds::Kinds;
 use desireline_records::time::{HOUR, MINUTE};
 use desireline_records::{Control, LogicalTime, Micros, MinuteCount, Movement, SourceId};
@@ -20,10 +21,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::channels::pact::Exchange;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// How long minutes stay in memory behind the seal boundary.
@@ -204,27 +203,9 @@ pub fn build<'scope>(
     state: SharedMinutes,
     changes: SharedChangeLog,
 ) -> StreamVec<'scope, LogicalTime, ()> {
-    let mut stash: BTreeMap<LogicalTime, (Vec<MinuteUpdate>, Vec<ControlIn>)> = BTreeMap::new();
-    updates.binary_frontier::<_, CapacityContainerBuilder<Vec<()>>, _, _, _, _>(
-        controls,
-        Exchange::new(MinuteUpdate::route),
-        Pipeline,
-        "Minutes",
-        move |_capability, _info| {
-            move |(updates, updates_frontier), (controls, controls_frontier), _output| {
-                updates.for_each(|cap, data| stash.entry(*cap.time()).or_default().0.append(data));
-                controls.for_each(|cap, data| stash.entry(*cap.time()).or_default().1.append(data));
-                while let Some(entry) = stash.first_entry() {
-                    let time = *entry.key();
-                    if updates_frontier.less_equal(&time) || controls_frontier.less_equal(&time) {
-                        break;
-                    }
-                    let (updates, controls) = entry.remove();
-                    work(&mut state.borrow_mut(), &changes, time, &updates, &controls);
-                }
-            }
-        },
-    )
+    at_closed_times(updates, controls, Exchange::new(MinuteUpdate::route), "Minutes", move |time, updates, controls| {
+        work(&mut state.borrow_mut(), &changes, time, &updates, &controls);
+    })
 }
 
 fn work(state: &mut MinutesState, changes: &SharedChangeLog, time: LogicalTime, updates: &[MinuteUpdate], controls: &[ControlIn]) {

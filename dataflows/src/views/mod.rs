@@ -1,6 +1,7 @@
 //! The views: one file (or folder) each, with the dataflow, its row type and its essay.
 
 pub mod catalog;
+mod closed;
 pub mod clusters;
 pub mod context;
 pub mod journeys;

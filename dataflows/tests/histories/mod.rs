@@ -1,10 +1,9 @@
 //! Seeded random histories of the log.
 
-use desireline_dataflows::views::minutes::minute_of;
 use desireline_records::time::{MINUTE, SECOND};
 use desireline_records::{
     Batch, CatalogEntry, ClusterModel, ContextSettings, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4,
-    Item, Micros, MinuteCount, Movement, Person, Product, Seal, SessionRule, SourceId, SourceSettings,
+    Item, Micros, Movement, Person, Product, Seal, SessionRule, SourceId, SourceSettings,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -295,18 +294,4 @@ pub fn rebatch(history: &History, rows: usize) -> History {
     }
     close(&mut open, &mut batches);
     History { batches }
-}
-
-/// Events as counted per minute.
-pub fn minute_counts(events: &[Event]) -> Vec<MinuteCount> {
-    let mut cells: BTreeMap<_, (i64, i128)> = BTreeMap::new();
-    for event in events {
-        let cell = cells.entry((minute_of(event.time), event.page.clone(), event.event_type.clone())).or_default();
-        cell.0 += 1;
-        cell.1 += if event.movement == Movement::Transaction { i128::from(event.value.0) } else { 0 };
-    }
-    cells
-        .into_iter()
-        .map(|((minute, page, event_type), (count, revenue))| MinuteCount { minute, page, event_type, count, revenue })
-        .collect()
 }
