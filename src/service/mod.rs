@@ -109,14 +109,12 @@ impl Service {
     /// Makes rows durable (group commit) and waits until they are applied, so that the receipt can count duplicates.
     /// `Busy` when the queues are full: nothing was taken.
     pub async fn ingest(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Receipt, ServiceError> {
-        self.inner.must_be_ready()?;
-        self.inner.check_sources(&events)?;
-        let rows = self.inner.places(events.len() + dead_letters.len());
-        let permit = self.inner.queue.clone().try_acquire_many_owned(rows).map_err(|_| ServiceError::Busy { retry_after_s: 1 })?;
-        let progress = Progress { events, dead_letters, ..Progress::default() };
-        let (reply, answer) = oneshot::channel();
-        self.inner.request(progress, Reply::Applied(reply), permit).await?;
-        answer.await.map_err(|_| ServiceError::Unavailable("the service is stopping".to_owned()))?
+        self.inner.offer(events, dead_letters, Reply::Applied).await
+    }
+
+    /// Makes rows durable (group commit) without waiting for the views. `Busy` when the queues are full: nothing was taken.
+    pub async fn take(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Token, ServiceError> {
+        self.inner.offer(events, dead_letters, Reply::Durable).await
     }
 
     /// For connectors: makes rows and positions durable together. Waits while the queues are full instead of answering `Busy`.
@@ -254,6 +252,22 @@ impl Inner {
         }
         let detail = format!("there are {} sources already, which is the limit", commit::SOURCES_MAX);
         Err(ServiceError::Invalid { field: "source_id", detail })
+    }
+
+    /// Rows that are taken only if there is room for them now.
+    async fn offer<T>(
+        &self,
+        events: Vec<Event>,
+        dead_letters: Vec<DeadLetter>,
+        reply: impl FnOnce(oneshot::Sender<Result<T, ServiceError>>) -> Reply,
+    ) -> Result<T, ServiceError> {
+        self.must_be_ready()?;
+        self.check_sources(&events)?;
+        let rows = self.places(events.len() + dead_letters.len());
+        let permit = self.queue.clone().try_acquire_many_owned(rows).map_err(|_| ServiceError::Busy { retry_after_s: 1 })?;
+        let (to, answer) = oneshot::channel();
+        self.request(Progress { events, dead_letters, ..Progress::default() }, reply(to), permit).await?;
+        answer.await.map_err(|_| ServiceError::Unavailable("the service is stopping".to_owned()))?
     }
 
     async fn commit(&self, progress: Progress) -> Result<Token, ServiceError> {

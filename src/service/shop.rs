@@ -1,30 +1,16 @@
 //! The shop behind the events: its catalog, and what its users did lately.
 
-use super::commit::Reply;
 use super::{At, NO_PANIC, Service, ServiceError};
 use desireline_dataflows::changes::ContextRow;
 use desireline_dataflows::query::{Answer, Query};
 use desireline_dataflows::views::catalog::Catalog;
-use desireline_records::{CatalogEntry, Control, DeadLetter, Event, LogicalTime, Progress, SourceId, Token};
+use desireline_records::{CatalogEntry, Control, LogicalTime, Progress, SourceId, Token};
 use ecow::EcoString;
-use tokio::sync::oneshot;
 
 /// Entries that one commit takes; more are divided.
 const ENTRIES_PER_COMMIT: usize = 10_000;
 
 impl Service {
-    /// Makes rows durable (group commit) without waiting for the views. `Busy` when the queues are full: nothing was taken.
-    pub async fn take(&self, events: Vec<Event>, dead_letters: Vec<DeadLetter>) -> Result<Token, ServiceError> {
-        self.inner.must_be_ready()?;
-        self.inner.check_sources(&events)?;
-        let rows = self.inner.places(events.len() + dead_letters.len());
-        let permit = self.inner.queue.clone().try_acquire_many_owned(rows).map_err(|_| ServiceError::Busy { retry_after_s: 1 })?;
-        let progress = Progress { events, dead_letters, ..Progress::default() };
-        let (reply, answer) = oneshot::channel();
-        self.inner.request(progress, Reply::Durable(reply), permit).await?;
-        answer.await.map_err(|_| ServiceError::Unavailable("the service is stopping".to_owned()))?
-    }
-
     /// Makes entries of the catalog durable and waits until every view knows them. A later entry of a key replaces an earlier one.
     pub async fn put_catalog(&self, entries: Vec<CatalogEntry>) -> Result<Token, ServiceError> {
         self.inner.must_be_ready()?;
