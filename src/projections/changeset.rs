@@ -59,14 +59,19 @@ impl Changeset {
         self.rows.is_empty() && self.erased.is_empty()
     }
 
+    /// Every key with the row that stands under it now, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (&RowKey, Option<&ViewRow>)> {
+        self.rows.iter().map(|(key, row)| (key, row.as_ref().filter(|row| !is_taken(row))))
+    }
+
     /// Rows that stand, in no order.
     pub fn put(&self) -> impl Iterator<Item = &ViewRow> {
-        self.rows.values().flatten().filter(|row| !is_taken(row))
+        self.entries().filter_map(|(_, row)| row)
     }
 
     /// Keys under which nothing stands any more, in no order.
     pub fn taken(&self) -> impl Iterator<Item = &RowKey> {
-        self.rows.iter().filter(|(_, row)| row.as_ref().is_none_or(is_taken)).map(|(key, _)| key)
+        self.entries().filter(|(_, row)| row.is_none()).map(|(key, _)| key)
     }
 }
 

@@ -187,7 +187,6 @@ impl Follower {
             tracing::warn!(projection = %self.shared.name, %error, "the projection's target failed; it is tried again");
         }
         self.shared.enter(state);
-        self.shared.note(|status| status.error = Some(error));
         verdict
     }
 
@@ -234,17 +233,22 @@ impl Follower {
             stream.base = known;
         }
         if stream.live.is_none() || stream.base != known {
-            stream.reset(known);
-            if self.target.catch_up() == CatchUp::Snapshot {
-                return self.build(orders).await;
-            }
-            self.shared.enter(FollowerState::CatchingUp);
-            self.catch_up(orders).await?;
+            self.go_on_from(known, orders).await?;
         }
         if self.stream.under_way.is_none() {
-            self.shared.pass(known);
+            self.shared.pass(self.stream.base);
         }
         Ok(())
+    }
+
+    /// Brings the target up to date from a time that it has, without what waits in memory.
+    async fn go_on_from(&mut self, known: LogicalTime, orders: &mut watch::Receiver<Orders>) -> Result<(), Failure> {
+        self.stream.reset(known);
+        if self.target.catch_up() == CatchUp::Snapshot {
+            return self.build(orders).await;
+        }
+        self.shared.enter(FollowerState::CatchingUp);
+        self.catch_up(orders).await
     }
 
     /// Builds the target's rows anew.
@@ -370,14 +374,8 @@ impl Follower {
                 self.idle(&mut recorded).await?;
             }
             if lost {
-                self.shared.enter(FollowerState::CatchingUp);
                 tracing::warn!(projection = %self.shared.name, "more changes waited than may; the rest is read from the log");
-                self.stream.reset(self.stream.base);
-                if self.target.catch_up() == CatchUp::Snapshot {
-                    self.build(orders).await?;
-                } else {
-                    self.catch_up(orders).await?;
-                }
+                self.go_on_from(self.stream.base, orders).await?;
                 self.shared.enter(FollowerState::Live);
                 continue;
             }

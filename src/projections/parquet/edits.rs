@@ -40,14 +40,14 @@ impl Edits {
         for (source, user) in &changes.erased {
             self.erase(tables::user_prefix(*source, user));
         }
-        for (key, row) in &changes.rows {
+        for (key, row) in changes.entries() {
             match row {
                 Some(ViewRow::Source(row)) => {
                     if settings.insert(row.source, row.transaction_value).unwrap_or_default() != row.transaction_value {
                         self.reprinted.insert(tables::source_prefix(row.source));
                     }
                 }
-                _ => self.add_row(key, row.as_ref().filter(|row| !is_taken(row)), views),
+                _ => self.add_row(key, row, views),
             }
         }
     }
@@ -143,11 +143,6 @@ fn empty_journey() -> Edit {
 
 fn empty_minute() -> Edit {
     Edit::Minute { cell: None, shift: (0, 0) }
-}
-
-/// An event that is taken away and whose content is still known.
-fn is_taken(row: &ViewRow) -> bool {
-    matches!(row, ViewRow::Event { session: 0, .. })
 }
 
 /// What stands under a key, by what stood there and what happened.
