@@ -10,5 +10,7 @@ pub mod projections;
 pub mod rerank;
 pub mod runs;
 pub mod service;
+#[cfg(test)]
+mod testing;
 pub mod trigger;
 pub mod verify;

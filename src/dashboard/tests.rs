@@ -5,7 +5,6 @@ use super::*;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use std::collections::BTreeSet;
-use std::process::Command;
 use tower::ServiceExt;
 
 async fn ask(path: &str, if_none_match: Option<&str>) -> (StatusCode, HeaderMap, Vec<u8>) {
@@ -158,10 +157,5 @@ async fn what_is_not_a_file_of_the_page_is_not_found() {
 #[test]
 fn the_pure_modules_keep_their_promises() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dashboard/modules.test.mjs");
-    match Command::new("node").args(["--test", script]).output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-        }
-        Err(error) => eprintln!("the modules were not tested: node could not be started ({error})"),
-    }
+    crate::testing::node(&["--test", script]);
 }

@@ -48,6 +48,19 @@ fn file(rows: &[(i64, u32, &str, u32, &str)]) -> String {
     text
 }
 
+/// The rows of the first file as messages, and one new event of the first visitor.
+fn first_messages() -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    for line in first_file().lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let message = json!({ "timestamp": fields[0], "visitorid": fields[1], "event": fields[2], "itemid": fields[3],
+            "transactionid": fields[4] });
+        messages.push(message.to_string());
+    }
+    messages.push(json!({ "timestamp": T + 61 * MINUTE_MS, "visitorid": 1, "event": "view", "itemid": 12 }).to_string());
+    messages
+}
+
 fn now_ms() -> i64 {
     Utc::now().timestamp_millis()
 }
@@ -246,14 +259,7 @@ fn what_a_file_brought_counts_once_when_kafka_brings_it_again() {
     fs::write(&path, first_file()).expect("the file can be written");
     expect_success(&load(http, 1, &path, true));
 
-    let mut messages: Vec<String> = Vec::new();
-    for line in first_file().lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let message = json!({ "timestamp": fields[0], "visitorid": fields[1], "event": fields[2], "itemid": fields[3],
-            "transactionid": fields[4] });
-        messages.push(message.to_string());
-    }
-    messages.push(json!({ "timestamp": T + 61 * MINUTE_MS, "visitorid": 1, "event": "view", "itemid": 12 }).to_string());
+    let messages = first_messages();
     assert_eq!(kafka.produce(&topic, &messages), 8);
     let status = eventually("all messages to be taken", DEADLINE, || {
         let status = http.get_json("/api/status");

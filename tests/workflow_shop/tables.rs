@@ -114,15 +114,7 @@ fn the_tables_have_sessions_journeys_and_clusters_and_follow_kafka() {
     assert_eq!(tables.journey(1, 1)[..3], [2.0, 1.0, 1.0]);
 
     // By Kafka, with one new event.
-    let mut messages: Vec<String> = Vec::new();
-    for line in first_file().lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let message = json!({ "timestamp": fields[0], "visitorid": fields[1], "event": fields[2], "itemid": fields[3],
-            "transactionid": fields[4] });
-        messages.push(message.to_string());
-    }
-    messages.push(json!({ "timestamp": T + 61 * MINUTE_MS, "visitorid": 1, "event": "view", "itemid": 12 }).to_string());
-    kafka.produce(&topic, &messages);
+    kafka.produce(&topic, first_messages());
     eventually("all messages to be taken", DEADLINE, || {
         let received = counter(&http.get_json("/api/status"), 1, "received");
         if received == 22 { Ok(()) } else { Err(received) }

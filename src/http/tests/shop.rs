@@ -406,8 +406,5 @@ fn the_documented_helper_of_pages_forgets_nothing_and_throws_nothing() {
     let module = folder.path().join("helper.mjs");
     std::fs::write(&module, helper).expect("written");
     let test = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/tests/data/log_event.mjs");
-    match std::process::Command::new("node").arg(test).arg(&module).output() {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => eprintln!("the helper was not tested: node could not be started ({error})"),
-    }
+    crate::testing::node(&[test.as_ref(), module.as_os_str()]);
 }
