@@ -54,6 +54,7 @@ fn batches(events: u64, parts: u64) -> Vec<Batch> {
             page: "".into(),
             item: (next() % 10_000).to_string().into(),
             extra: None,
+            stay: None,
         }
     };
     let part = events.div_ceil(parts).max(1);

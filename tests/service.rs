@@ -67,6 +67,7 @@ fn event(user: &str, id: &str, time: Micros, word: (&str, Movement)) -> Event {
         page: "/p".into(),
         item: "".into(),
         extra: Some(Box::new(EventExtra { event_id: id.into(), ..EventExtra::default() })),
+        stay: None,
     }
 }
 

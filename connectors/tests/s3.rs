@@ -65,6 +65,7 @@ fn batch(time: u64, user: &str) -> Batch {
         page: EcoString::new(),
         item: EcoString::new(),
         extra: None,
+        stay: None,
     };
     Batch { time, events: (0..20).map(event).collect(), ..Batch::default() }
 }

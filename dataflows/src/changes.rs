@@ -13,7 +13,9 @@
 //! has missed from the log, through an engine of its own.
 
 use crate::views::journeys::Journey;
-use desireline_records::{Event, EventId, Item, LogicalTime, Micros, Person, Product, SourceId, SourceSettings};
+use desireline_records::{
+    Cell, CellKey, Event, EventId, Item, LogicalTime, Micros, Person, Product, SourceId, SourceSettings, Space, SpaceId,
+};
 use ecow::EcoString;
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -34,10 +36,24 @@ pub enum View {
     Context,
     /// Items, products and users.
     Catalog,
+    /// What is counted of WiFi sessions, by the space that they were in; sums over the space tree are for the follower.
+    Occupancy,
+    /// The space tree.
+    Spaces,
 }
 
 impl View {
-    pub const ALL: [Self; 7] = [Self::Events, Self::Sessions, Self::Journeys, Self::Clusters, Self::Minutes, Self::Context, Self::Catalog];
+    pub const ALL: [Self; 9] = [
+        Self::Events,
+        Self::Sessions,
+        Self::Journeys,
+        Self::Clusters,
+        Self::Minutes,
+        Self::Context,
+        Self::Catalog,
+        Self::Occupancy,
+        Self::Spaces,
+    ];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -48,6 +64,8 @@ impl View {
             Self::Minutes => "minutes",
             Self::Context => "context",
             Self::Catalog => "catalog",
+            Self::Occupancy => "occupancy",
+            Self::Spaces => "spaces",
         }
     }
 
@@ -58,7 +76,7 @@ impl View {
 
 /// A set of views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Views(u8);
+pub struct Views(u16);
 
 impl Views {
     pub fn has(self, view: View) -> bool {
@@ -188,6 +206,16 @@ pub enum ViewRow {
     Item(Arc<Item>),
     Product(Arc<Product>),
     Person(Arc<Person>),
+    Cell {
+        key: CellKey,
+        cell: Cell,
+    },
+    /// A correction of a cell that has left memory: to be added to what is known of it. Only ever put.
+    CellShift {
+        key: CellKey,
+        cell: Cell,
+    },
+    Space(Arc<Space>),
     /// The settings of a source. Part of every stream, whatever views it has: rows are printed by them.
     Source(Arc<SourceSettings>),
     /// Only ever taken away: everything of this user goes, then come the rows it may have again.
@@ -227,6 +255,9 @@ pub enum RowKey {
     Item(EcoString),
     Product(EcoString),
     Person(i64),
+    Cell(CellKey),
+    CellShift(CellKey),
+    Space(SpaceId),
     Source(SourceId),
     Erased(SourceId, EcoString),
 }
@@ -241,6 +272,8 @@ impl RowKey {
             Self::Minute(..) | Self::MinuteShift(..) => View::Minutes,
             Self::Context(..) => View::Context,
             Self::Item(_) | Self::Product(_) | Self::Person(_) => View::Catalog,
+            Self::Cell(_) | Self::CellShift(_) => View::Occupancy,
+            Self::Space(_) => View::Spaces,
             Self::Source(_) | Self::Erased(..) => return None,
         })
     }
@@ -259,6 +292,9 @@ impl RowKey {
             | Self::Item(_)
             | Self::Product(_)
             | Self::Person(_)
+            | Self::Cell(_)
+            | Self::CellShift(_)
+            | Self::Space(_)
             | Self::Source(_) => None,
         }
     }
@@ -275,6 +311,8 @@ impl ViewRow {
             Self::Minute { .. } | Self::MinuteShift { .. } => View::Minutes,
             Self::Context(_) => View::Context,
             Self::Item(_) | Self::Product(_) | Self::Person(_) => View::Catalog,
+            Self::Cell { .. } | Self::CellShift { .. } => View::Occupancy,
+            Self::Space(_) => View::Spaces,
             Self::Source(_) | Self::Erased { .. } => return None,
         })
     }
@@ -293,6 +331,9 @@ impl ViewRow {
             Self::Item(item) => RowKey::Item(item.asin.clone()),
             Self::Product(product) => RowKey::Product(product.parent_asin.clone()),
             Self::Person(person) => RowKey::Person(person.id),
+            Self::Cell { key, .. } => RowKey::Cell(*key),
+            Self::CellShift { key, .. } => RowKey::CellShift(*key),
+            Self::Space(space) => RowKey::Space(space.space_id),
             Self::Source(settings) => RowKey::Source(settings.source),
             Self::Erased { source, user } => RowKey::Erased(*source, user.clone()),
         }

@@ -8,6 +8,7 @@ use crate::changes::ContextRow;
 use crate::state::StateRow;
 use crate::views::journeys::Journey;
 use crate::views::minutes::MinuteUpdate;
+use crate::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, WifiStats};
 use crate::views::sessions::source::{Counts, SourceState};
 use desireline_records::{ClusterModel, ColdPart, EventId, LogicalTime, Micros, SourceId};
 use ecow::EcoString;
@@ -35,6 +36,8 @@ pub enum Query {
     OpenEvents { source: SourceId, user: EcoString },
     /// What a user did lately, in a source that keeps contexts.
     Context { source: SourceId, user: EcoString },
+    /// Spaces and who was in them.
+    Occupancy(OccupancyQuery),
     /// All state as rows, for import into another engine.
     Export,
 }
@@ -114,6 +117,7 @@ pub enum Answer {
     FindEvent(bool),
     OpenEvents(Vec<(EventId, Micros)>),
     Context(Option<ContextRow>),
+    Occupancy(OccupancyAnswer),
     Export(Vec<StateRow>),
 }
 
@@ -129,6 +133,7 @@ pub struct WorkerStats {
     pub contexts: usize,
     /// Items, products and users of the catalog; on the first worker.
     pub catalog: (usize, usize, usize),
+    pub wifi: WifiStats,
 }
 
 /// Adds up the states of one source over workers; the shared parts are the same everywhere.

@@ -176,6 +176,13 @@ impl Reference {
             Control::Catalog(CatalogEntry::Product(product)) => drop(self.products.insert(product.parent_asin.clone(), product.clone())),
             Control::Catalog(CatalogEntry::Person(person)) => drop(self.people.insert(person.id, person.clone())),
             Control::Projection { .. }
+            | Control::Space(_)
+            | Control::SpaceRemoved { .. }
+            | Control::SealFrom(_)
+            | Control::SealStays(_)
+            | Control::ReplaceStays(_)
+            | Control::Reopen(_)
+            | Control::Document { .. }
             | Control::Removed
             | Control::ReplaceCold { .. }
             | Control::Partition(_)

@@ -1,7 +1,9 @@
 //! Commands and results that change answers without being rows of data.
 
 use crate::catalog::CatalogEntry;
-use crate::{EventId, LogicalTime, Micros, PartitionKey, SourceId, SourceSettings};
+use crate::{
+    EventId, LogicalTime, Micros, PartitionKey, Reopen, ReplaceStays, SealFrom, SealStays, SourceId, SourceSettings, Space, SpaceId,
+};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -40,6 +42,21 @@ pub enum Control {
     Catalog(CatalogEntry),
     /// An entry of the catalog stood here and was erased.
     Removed,
+    /// A node of the space tree; a later record of the same id replaces it.
+    Space(Space),
+    SpaceRemoved {
+        space_id: SpaceId,
+    },
+    SealFrom(SealFrom),
+    SealStays(SealStays),
+    ReplaceStays(ReplaceStays),
+    Reopen(Reopen),
+    /// A record of an interface that keeps its own: the last body of a (kind, key) counts, `null` removes it.
+    Document {
+        kind: EcoString,
+        key: EcoString,
+        body: serde_json::Value,
+    },
     /// An operator pauses or resumes a projection; it stays so over restarts.
     Projection {
         name: EcoString,
@@ -193,6 +210,13 @@ impl Control {
             Self::Catalog(_) => "catalog",
             Self::Projection { .. } => "projection",
             Self::Removed => "removed",
+            Self::Space(_) => "space",
+            Self::SpaceRemoved { .. } => "space_removed",
+            Self::SealFrom(_) => "seal_from",
+            Self::SealStays(_) => "seal_stays",
+            Self::ReplaceStays(_) => "replace_stays",
+            Self::Reopen(_) => "reopen",
+            Self::Document { .. } => "document",
         }
     }
 }

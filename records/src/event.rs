@@ -1,6 +1,6 @@
 //! One thing that one user did: the row from which sessions, journeys, clusters and minutes are made.
 
-use crate::{EventId, Fixed4, Micros, SourceId, ids};
+use crate::{EventId, Fixed4, Micros, SourceId, Stay, ids};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -43,6 +43,8 @@ pub struct Event {
     pub item: EcoString,
     /// What few events carry and no view of the engine reads.
     pub extra: Option<Box<EventExtra>>,
+    /// What makes the event a WiFi session: it is then no part of sessions and journeys.
+    pub stay: Option<Stay>,
 }
 
 /// The rare fields of an event; empty strings stand for absent values.

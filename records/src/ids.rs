@@ -16,6 +16,7 @@ pub struct EventId(pub [u64; 2]);
 const EXPLICIT: u64 = 1;
 const POSITION: u64 = 2;
 const ROW: u64 = 3;
+const STAY: u64 = 4;
 
 /// The prefix with which an identity that no client gave is printed, so that it can be named in a deletion.
 pub const DERIVED_PREFIX: char = '~';
@@ -43,6 +44,14 @@ impl EventId {
     /// From a normalised row and its ordinal (0, 1, …) among the equal rows of its file.
     pub fn row(normalised: &[u8], ordinal: u32) -> Self {
         Self::of(normalised, ROW + (u64::from(ordinal) << 8))
+    }
+
+    /// Of a WiFi session, within its device: where and when it began.
+    pub fn stay(space: i32, start: i64) -> Self {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&space.to_le_bytes());
+        bytes[4..].copy_from_slice(&start.to_le_bytes());
+        Self::of(&bytes, STAY)
     }
 
     /// What a user writes to name an event: an explicit id, or `~` and 32 hex digits for a derived one.

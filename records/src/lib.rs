@@ -22,6 +22,7 @@ pub mod settings;
 pub mod time;
 pub mod token;
 pub mod validate;
+pub mod wifi;
 pub mod words;
 
 pub use batch::{Batch, PartitionKey, Position, Progress};
@@ -35,6 +36,10 @@ pub use raw::RawEvent;
 pub use settings::{ContextSettings, Horizon, SessionRule, SourceSettings, UserIdType};
 pub use time::{LogicalTime, Micros};
 pub use token::Token;
+pub use wifi::{
+    Cell, CellKey, Measure, Reopen, ReopenedDevice, ReplaceStays, SealFrom, SealStays, SealedStay, Space, SpaceId, Stay, WifiSession,
+    WifiSettings,
+};
 
 /// The number of a source (a site, a topic, a file feed) within one deployment.
 pub type SourceId = u32;

@@ -1,7 +1,7 @@
 //! The settings of a source that change answers. They are records of the log, so that a replay gives the same answers.
 
 use crate::time::{HOUR, MINUTE};
-use crate::{Micros, SourceId};
+use crate::{Micros, SourceId, WifiSettings};
 use serde::{Deserialize, Serialize};
 
 /// When a new session begins. Both comparisons are strict: exactly the limit still belongs to the session.
@@ -70,6 +70,9 @@ pub struct SourceSettings {
     /// Keeps the context of each user.
     #[serde(default)]
     pub context: Option<ContextSettings>,
+    /// Its rows are WiFi sessions.
+    #[serde(default)]
+    pub wifi: Option<WifiSettings>,
 }
 
 impl SourceSettings {
@@ -84,6 +87,7 @@ impl SourceSettings {
             horizon: Horizon::Off,
             lateness: 24 * HOUR,
             context: None,
+            wifi: None,
         }
     }
 }

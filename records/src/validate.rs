@@ -102,6 +102,7 @@ impl Validator {
                     properties: own(&raw.properties),
                 })
             }),
+            stay: None,
         })
     }
 

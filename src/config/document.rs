@@ -33,6 +33,8 @@ pub fn tables() -> Vec<Table> {
         table::<schema::Erasure>("erasure", false),
         table::<schema::Interactions>("interactions", false),
         table::<schema::Rerank>("rerank", false),
+        table::<schema::Wifi>("wifi", false),
+        table::<schema::Occupancy>("occupancy", false),
         table::<schema::Projections>("projections", false),
         table::<schema::ProjectionPostgres>("projection.postgres", false),
         table::<schema::ProjectionRedis>("projection.redis", false),

@@ -12,13 +12,14 @@ use crate::trigger::TriggerConfig;
 use desireline_connectors::formats::Format;
 use desireline_connectors::kafka::KafkaConfig;
 use desireline_records::words::Words;
-use desireline_records::{ContextSettings, SourceId, SourceSettings, UserIdType};
+use desireline_records::{ContextSettings, SourceId, SourceSettings, UserIdType, WifiSettings};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The settings of a source without a block of its own.
 pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
     let defaults = &config.sources;
+    let wifi = wifi(config, source);
     SourceSettings {
         source,
         session_rule: defaults.session_rule,
@@ -26,9 +27,10 @@ pub fn source_defaults(config: &Config, source: SourceId) -> SourceSettings {
         user_id_type: if source == config.interactions.source_id { UserIdType::Int } else { defaults.user_id_type },
         clusters: defaults.clusters,
         transaction_value: defaults.transaction_value,
-        horizon: defaults.horizon,
+        horizon: if wifi.is_some() { config.wifi.horizon } else { defaults.horizon },
         lateness: micros(defaults.lateness),
         context: context(config, source),
+        wifi,
     }
 }
 
@@ -39,6 +41,19 @@ fn context(config: &Config, source: SourceId) -> Option<ContextSettings> {
         ttl: micros(interactions.context_ttl),
         items: interactions.context_items,
         renew_all: interactions.context_renew_all,
+    })
+}
+
+fn wifi(config: &Config, source: SourceId) -> Option<WifiSettings> {
+    let wifi = &config.wifi;
+    let mut intervals = wifi.intervals.clone();
+    intervals.sort_unstable();
+    intervals.dedup();
+    (source == wifi.source_id).then(|| WifiSettings {
+        max_open: micros(wifi.max_open),
+        intervals,
+        visit_gap: micros(wifi.visit_gap),
+        move_gap: micros(wifi.move_gap),
     })
 }
 
@@ -59,13 +74,15 @@ pub fn source_settings(config: &Config, source: &Source) -> SourceSettings {
         horizon: source.horizon.unwrap_or(defaults.horizon),
         lateness: source.lateness.map_or(defaults.lateness, micros),
         context: defaults.context,
+        wifi: defaults.wifi.clone(),
     }
 }
 
-/// Interactions are a source without a block of its own, unless it has one.
+/// Interactions and WiFi sessions are sources without blocks of their own, unless they have one.
 fn implied(config: &Config) -> Vec<SourceSettings> {
-    let source = config.interactions.source_id;
-    if config.source.iter().any(|block| block.source_id == source) { Vec::new() } else { vec![source_defaults(config, source)] }
+    let own = |source: &SourceId| config.source.iter().any(|block| block.source_id == *source);
+    let sources = [config.interactions.source_id, config.wifi.source_id].into_iter().filter(|source| !own(source));
+    sources.map(|source| source_defaults(config, source)).collect()
 }
 
 pub fn service(config: &Config) -> ServiceConfig {

@@ -60,6 +60,8 @@ pub struct Config {
     pub erasure: schema::Erasure,
     pub interactions: schema::Interactions,
     pub rerank: schema::Rerank,
+    pub wifi: schema::Wifi,
+    pub occupancy: schema::Occupancy,
     pub projections: schema::Projections,
     pub projection: Projection,
     pub runs: schema::Runs,
@@ -250,6 +252,7 @@ impl Config {
         let [source, clusters, sealing, erasure, runs, logging, demo] = names.map(|name| top.take(name));
         let [interactions, rerank, projections, projection] =
             ["interactions", "rerank", "projections", "projection"].map(|name| top.take(name));
+        let [wifi, occupancy] = ["wifi", "occupancy"].map(|name| top.take(name));
         top.finish(|_| None);
         let mut access = Reader::new("access".to_owned(), access, mistakes, settled);
         let tokens = access.take("token");
@@ -272,6 +275,8 @@ impl Config {
             erasure: section("erasure", erasure, mistakes, settled),
             interactions: section("interactions", interactions, mistakes, settled),
             rerank: section("rerank", rerank, mistakes, settled),
+            wifi: section("wifi", wifi, mistakes, settled),
+            occupancy: section("occupancy", occupancy, mistakes, settled),
             projections: section("projections", projections, mistakes, settled),
             projection: Projection {
                 postgres: section("projection.postgres", postgres, mistakes, settled),

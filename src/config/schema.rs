@@ -3,6 +3,7 @@
 //! `config/desireline.toml` and `docs/configuration.md` are written from these declarations, and a test compares them.
 
 mod projections;
+mod wifi;
 
 use super::reader::settings;
 use super::values::{AccessScope, Level, LogFormat, Options, Size, SourceKind, ValidationStatus};
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use projections::*;
+pub use wifi::*;
 
 settings! {
     /// Where the server listens, and whom it answers.

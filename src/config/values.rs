@@ -301,6 +301,27 @@ pub enum UnknownPolicy {
     Reject,
 }
 
+/// What becomes of devices with randomised addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RandomizedPolicy {
+    Count,
+    Exclude,
+}
+
+/// What becomes of MAC addresses before the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PseudonymPolicy {
+    Keyed,
+    Off,
+}
+
+/// What occupancy datasets are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OccupancySource {
+    Live,
+    External,
+}
+
 /// A set of constants of re-ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RerankProfile {
@@ -319,6 +340,9 @@ words!(Format, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clicks
 words!(Start, true, "earliest" => Self::Earliest, "latest" => Self::Latest);
 words!(AccessScope, true, "ingest" => Self::Ingest, "read" => Self::Read, "admin" => Self::Admin);
 
+words!(RandomizedPolicy, true, "count" => Self::Count, "exclude" => Self::Exclude);
+words!(PseudonymPolicy, true, "keyed" => Self::Keyed, "off" => Self::Off);
+words!(OccupancySource, true, "live" => Self::Live, "external" => Self::External);
 words!(UnknownPolicy, true, "stub" => Self::Stub, "reject" => Self::Reject);
 words!(RerankProfile, true, "code" => Self::Code, "readme" => Self::Readme, "system_doc" => Self::SystemDoc);
 words!(

@@ -107,6 +107,7 @@ mod tests {
             page: "".into(),
             item: "".into(),
             extra: None,
+            stay: None,
         })))
     }
 

@@ -255,6 +255,7 @@ fn event(random: &mut StdRng, now: Micros) -> Event {
         page: format!("/{}", number % 5).into(),
         item: format!("i{}", number % 9).into(),
         extra: None,
+        stay: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A fold over batches, fed by the replay and by every commit alike, so that a restart continues exactly where the log ends.
 
 use desireline_dataflows::views::catalog::Catalog;
+use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::{
     Batch, ColdPart, Control, EraseUser, Horizon, LogicalTime, Micros, PartitionKey, PartitionState, Position, SourceId, SourceSettings,
 };
@@ -31,6 +32,11 @@ pub struct SourceFold {
     /// The last seal.
     pub boundary: Option<Micros>,
     pub cold: Vec<ColdPart>,
+    /// Sealed WiFi sessions, and what was counted of them.
+    pub cold_stays: Vec<ColdPart>,
+    pub cold_cells: Vec<ColdPart>,
+    /// WiFi sessions that ended before this are gone, by retention.
+    pub retained_from: Option<Micros>,
 }
 
 impl SourceFold {
@@ -43,6 +49,9 @@ impl SourceFold {
             late_before: None,
             boundary: None,
             cold: Vec::new(),
+            cold_stays: Vec::new(),
+            cold_cells: Vec::new(),
+            retained_from: None,
         }
     }
 
@@ -58,6 +67,10 @@ impl SourceFold {
 
     fn follow_watermark(&mut self, watermark: Micros) {
         self.watermark = Some(watermark).max(self.watermark);
+        // A WiFi session is late when the day on which it begins is being sealed.
+        if self.settings.wifi.is_some() {
+            return;
+        }
         if let (Horizon::After(horizon), Some(watermark)) = (self.settings.horizon, self.watermark) {
             let lateness = self.settings.lateness.min(horizon);
             self.late_before = Some(watermark.saturating_sub(lateness)).max(self.late_before);
@@ -81,6 +94,9 @@ pub struct LogFold {
     pub erased_until: LogicalTime,
     pub catalog: Catalog,
     pub paused_projections: BTreeSet<EcoString>,
+    pub spaces: Tree,
+    /// Records of interfaces that keep their own, by kind and key.
+    pub documents: BTreeMap<EcoString, BTreeMap<EcoString, serde_json::Value>>,
     pub last_time: LogicalTime,
     pub last_tick: Option<Micros>,
 }
@@ -140,7 +156,34 @@ impl LogFold {
                 self.runs.insert(run_id.clone(), body.clone());
             }
             Control::Erase(_) => self.erased_until = self.erased_until.max(time),
-            Control::Removed | Control::DeleteEvent { .. } | Control::Model(_) | Control::SkipRow { .. } => {}
+            Control::Removed | Control::DeleteEvent { .. } | Control::Model(_) | Control::SkipRow { .. } | Control::Reopen(_) => {}
+            Control::Space(space) => drop(self.spaces.put(space.clone())),
+            Control::SpaceRemoved { space_id } => drop(self.spaces.remove(*space_id)),
+            Control::SealFrom(from) => {
+                let source = self.source(from.source);
+                source.late_before = Some(from.boundary).max(source.late_before);
+            }
+            Control::SealStays(seal) => {
+                let source = self.source(seal.source);
+                source.boundary = Some(seal.boundary).max(source.boundary);
+                source.cold_stays.extend(seal.stays.iter().cloned());
+                source.cold_cells.extend(seal.cells.iter().cloned());
+            }
+            Control::ReplaceStays(replace) => {
+                let source = self.source(replace.source);
+                source.cold_stays.retain(|part| !replace.removed.contains(&part.name));
+                source.cold_cells.retain(|part| !replace.removed.contains(&part.name));
+                source.cold_stays.extend(replace.stays.iter().cloned());
+                source.cold_cells.extend(replace.cells.iter().cloned());
+                source.retained_from = replace.retained_from.max(source.retained_from);
+            }
+            Control::Document { kind, key, body } => {
+                let documents = self.documents.entry(kind.clone()).or_default();
+                match body {
+                    serde_json::Value::Null => drop(documents.remove(key)),
+                    body => drop(documents.insert(key.clone(), body.clone())),
+                }
+            }
             Control::Catalog(entry) => drop(self.catalog.put(entry)),
             Control::Projection { name, paused: true } => drop(self.paused_projections.insert(name.clone())),
             Control::Projection { name, paused: false } => drop(self.paused_projections.remove(name)),
@@ -241,6 +284,7 @@ mod tests {
             page: "".into(),
             item: "".into(),
             extra: None,
+            stay: None,
         }
     }
 

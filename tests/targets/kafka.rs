@@ -98,6 +98,7 @@ fn event(user: &str, id: &str, session: u32, content: bool) -> ViewRow {
             properties: r#"{"a":1}"#.into(),
             ..EventExtra::default()
         })),
+        stay: None,
     };
     let content = Content(content.then(|| Arc::new(event)));
     ViewRow::Event { source: 1, user: user.into(), id: EventId::explicit(id), time: T0, session, content }

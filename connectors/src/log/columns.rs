@@ -2,23 +2,24 @@
 //!
 //! A column that holds nothing but its default (no page, value 0, not late …) is left out; an absent column reads as the
 //! default everywhere. The columns of [`EventExtra`] are null for an event that has none and are present or absent
-//! together. Column names and types are part of the storage format: a block with a column that this version does not know
+//! together; so are those of a WiFi session, of which `end` may be null by itself (an open session). Column names and types are part of the storage format: a block with a column that this version does not know
 //! is refused, because dropping it would change what a row says.
 //!
 //! Budget: 150 ns of CPU per event of a file for encoding, and as much for decoding; the test `speed` prints what it takes.
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt8Type, UInt32Type};
+use arrow_array::types::{Int32Type, Int64Type, UInt8Type, UInt32Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, FixedSizeBinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
+    new_null_array,
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer};
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
-use desireline_records::{DeadLetter, DeadLetterKind, Event, EventExtra, EventId, Fixed4, Movement};
+use desireline_records::{DeadLetter, DeadLetterKind, Event, EventExtra, EventId, Fixed4, Movement, Stay};
 use ecow::EcoString;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub const BLOCK_TEXT_BYTES: usize = 32 << 20;
 
 const ID: DataType = DataType::FixedSizeBinary(16);
 /// Every column an events block may have, in this order. Nullable are those of the rare fields.
-const EVENT_COLUMNS: [(&str, DataType, bool); 15] = [
+const EVENT_COLUMNS: [(&str, DataType, bool); 18] = [
     ("source", DataType::UInt32, false),
     ("movement", DataType::UInt8, false),
     ("late", DataType::Boolean, false),
@@ -45,7 +46,13 @@ const EVENT_COLUMNS: [(&str, DataType, bool); 15] = [
     ("session_id", DataType::Utf8, true),
     ("transaction_id", DataType::Utf8, true),
     ("properties", DataType::Utf8, true),
+    ("space", DataType::Int32, true),
+    ("end", DataType::Int64, true),
+    ("randomized", DataType::Boolean, true),
 ];
+/// Where the columns of rare fields begin, and those of WiFi sessions.
+const EXTRA: usize = 10;
+const STAY: usize = 15;
 const LETTER_COLUMNS: [(&str, DataType, bool); 9] = [
     ("source", DataType::UInt32, false),
     ("kind", DataType::UInt8, false),
@@ -102,7 +109,7 @@ fn assemble(columns: Vec<(&'static str, Option<ArrayRef>)>) -> Result<RecordBatc
     let present = columns.into_iter().filter_map(|(name, array)| array.map(|array| (name, array)));
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = present
         .map(|(name, array)| {
-            let nullable = EVENT_COLUMNS[10..].iter().any(|(known, ..)| *known == name);
+            let nullable = EVENT_COLUMNS[EXTRA..].iter().any(|(known, ..)| *known == name);
             (Field::new(name, array.data_type().clone(), nullable), array)
         })
         .unzip();
@@ -122,6 +129,8 @@ pub fn events_to_batch(events: &[Event]) -> Result<RecordBatch, ArrowError> {
     let movement = events.iter().any(|e| e.movement != Movement::None);
     let value = events.iter().any(|e| e.value != Fixed4(0));
     let extra = events.iter().any(|e| e.extra.is_some());
+    let stays = events.iter().any(|e| e.stay.is_some());
+    let stay = || events.iter().map(|e| e.stay);
     let number = |numbers: Vec<i64>| Arc::new(Int64Array::from(numbers)) as ArrayRef;
     let rare = |text: fn(&EventExtra) -> &str| extra.then(|| extra_column(events, text));
     assemble(vec![
@@ -140,6 +149,9 @@ pub fn events_to_batch(events: &[Event]) -> Result<RecordBatch, ArrowError> {
         ("session_id", rare(|x| &x.session_id)),
         ("transaction_id", rare(|x| &x.transaction_id)),
         ("properties", rare(|x| &x.properties)),
+        ("space", stays.then(|| Arc::new(Int32Array::from_iter(stay().map(|stay| stay.map(|s| s.space)))) as _)),
+        ("end", stays.then(|| Arc::new(Int64Array::from_iter(stay().map(|stay| stay.and_then(|s| s.end)))) as _)),
+        ("randomized", stays.then(|| Arc::new(BooleanArray::from_iter(stay().map(|stay| stay.map(|s| s.randomized)))) as _)),
     ])
 }
 
@@ -248,6 +260,25 @@ pub struct EventColumns {
     page: TextColumn,
     item: TextColumn,
     extra: [TextColumn; 5],
+    stay: Option<StayColumns>,
+}
+
+/// The columns of WiFi sessions.
+#[derive(Debug)]
+struct StayColumns {
+    space: Int32Array,
+    end: Int64Array,
+    randomized: BooleanArray,
+}
+
+impl StayColumns {
+    fn stay(&self, row: usize) -> Option<Stay> {
+        self.space.is_valid(row).then(|| Stay {
+            space: self.space.value(row),
+            end: self.end.is_valid(row).then(|| self.end.value(row)),
+            randomized: self.randomized.value(row),
+        })
+    }
 }
 
 impl EventColumns {
@@ -257,9 +288,19 @@ impl EventColumns {
         if let Some(code) = movement.iter().flat_map(|array| array.values()).find(|code| Movement::from_code(**code).is_none()) {
             return Err(format!("unknown movement {code}"));
         }
-        if found[10..].iter().any(|column| column.is_some() != found[10].is_some()) {
-            return Err("the rare columns are not complete".to_owned());
+        for together in [EXTRA..STAY, STAY..found.len()] {
+            if found[together.clone()].iter().any(|column| column.is_some() != found[together.start].is_some()) {
+                return Err("the rare columns are not complete".to_owned());
+            }
         }
+        let stay = match &found[STAY..] {
+            [Some(space), Some(end), Some(randomized)] => Some(StayColumns {
+                space: space.as_primitive::<Int32Type>().clone(),
+                end: end.as_primitive::<Int64Type>().clone(),
+                randomized: randomized.as_boolean().clone(),
+            }),
+            _ => None,
+        };
         Ok(Self {
             len: batch.num_rows(),
             source: need(&found[0], "source")?.as_primitive::<UInt32Type>().clone(),
@@ -273,6 +314,7 @@ impl EventColumns {
             page: TextColumn::of(&found[8]),
             item: TextColumn::of(&found[9]),
             extra: [10, 11, 12, 13, 14].map(|index| TextColumn::of(&found[index])),
+            stay,
         })
     }
 
@@ -320,6 +362,7 @@ impl EventColumns {
                     properties: properties.own(row),
                 })
             }),
+            stay: self.stay.as_ref().and_then(|columns| columns.stay(row)),
         }
     }
 }

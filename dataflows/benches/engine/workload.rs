@@ -150,6 +150,7 @@ impl Shop {
             page: self.pages[usize::from(click.page)].clone(),
             item: EcoString::new(),
             extra: None,
+            stay: None,
         }
     }
 
@@ -244,6 +245,7 @@ impl Iterator for RetailRocket {
             page: EcoString::new(),
             item: self.items[self.random.below(10_000) as usize].clone(),
             extra: None,
+            stay: None,
         })
     }
 }

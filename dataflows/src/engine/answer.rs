@@ -29,6 +29,7 @@ pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
         Query::FindEvent { source, id } => Answer::FindEvent(find_event(&views.sessions.borrow(), *source, *id)),
         Query::OpenEvents { source, user } => open_events(&views.sessions.borrow(), *source, user),
         Query::Context { source, user } => Answer::Context(self::context(views, *source, user)),
+        Query::Occupancy(_) => Answer::Occupancy(Default::default()),
         Query::Export => Answer::Export(state::export(
             &views.sessions.borrow(),
             &views.minutes.borrow(),
@@ -175,6 +176,7 @@ fn overview(views: &Views) -> Answer {
             users_moved: clusters.moved,
             stale_models: clusters.stale_models,
             contexts: views.contexts.borrow().len(),
+            wifi: Default::default(),
             catalog: if sessions.worker == 0 { views.catalog.borrow().counts() } else { (0, 0, 0) },
         },
     }
@@ -273,7 +275,7 @@ fn snapshot_of(views: &mut Views, view: View) -> Vec<ViewRow> {
         }
         View::Clusters if sessions.worker == 0 => views.clusters.borrow().centroids().collect(),
         View::Catalog if sessions.worker == 0 => views.catalog.borrow().entries().map(context::row_of).collect(),
-        View::Clusters | View::Catalog => Vec::new(),
+        View::Clusters | View::Catalog | View::Occupancy | View::Spaces => Vec::new(),
         View::Minutes => views
             .minutes
             .borrow()

@@ -181,7 +181,12 @@ impl Views {
         let of_views = |c: &&Control| {
             !matches!(
                 c,
-                Control::Partition(_) | Control::SkipRow { .. } | Control::Run { .. } | Control::Projection { .. } | Control::Removed
+                Control::Partition(_)
+                    | Control::SkipRow { .. }
+                    | Control::Run { .. }
+                    | Control::Document { .. }
+                    | Control::Projection { .. }
+                    | Control::Removed
             )
         };
         batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));

@@ -6,4 +6,5 @@ pub mod clusters;
 pub mod context;
 pub mod journeys;
 pub mod minutes;
+pub mod occupancy;
 pub mod sessions;

@@ -69,6 +69,7 @@ pub fn event(source: SourceId, user: &str, id: &str, time: Micros) -> Event {
         page: "/".into(),
         item: "".into(),
         extra: None,
+        stay: None,
     }
 }
 

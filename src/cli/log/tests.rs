@@ -31,6 +31,7 @@ fn write(folder: &Path) {
                 page: "/".into(),
                 item: "".into(),
                 extra: None,
+                stay: None,
             };
             let time = writer.last_time() + step;
             writer.append(&Batch { time, events: vec![event], ..Batch::default() }).await?;

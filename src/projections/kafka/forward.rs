@@ -207,6 +207,7 @@ mod tests {
             page: "/p/1".into(),
             item: "".into(),
             extra: extra.map(Box::new),
+            stay: None,
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) fn key(key: &RowKey) -> Option<Vec<u8>> {
             person = id.to_string();
             Key { kind: Some("user"), id: Some(&person), ..Key::default() }
         }
-        RowKey::Source(_) | RowKey::Erased(..) => return None,
+        RowKey::Source(_) | RowKey::Erased(..) | RowKey::Cell(_) | RowKey::CellShift(_) | RowKey::Space(_) => return None,
     };
     Some(json(&key))
 }
@@ -209,7 +209,12 @@ pub(super) fn value(row: &ViewRow, as_of: LogicalTime, sources: &Sources) -> Opt
         ViewRow::Item(item) => json(&Value { as_of, row: item_value(item) }),
         ViewRow::Product(product) => json(&Value { as_of, row: product_value(product) }),
         ViewRow::Person(person) => json(&Value { as_of, row: person_value(person) }),
-        ViewRow::MinuteShift { .. } | ViewRow::Source(_) | ViewRow::Erased { .. } => return None,
+        ViewRow::MinuteShift { .. }
+        | ViewRow::Cell { .. }
+        | ViewRow::CellShift { .. }
+        | ViewRow::Space(_)
+        | ViewRow::Source(_)
+        | ViewRow::Erased { .. } => return None,
     })
 }
 

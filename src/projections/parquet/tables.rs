@@ -158,6 +158,7 @@ pub fn tables(view: View) -> &'static [&'static Table] {
         View::Minutes => &OF_VIEWS[4..5],
         View::Context => &OF_VIEWS[5..6],
         View::Catalog => &CATALOG,
+        View::Occupancy | View::Spaces => &[],
     }
 }
 
@@ -217,7 +218,7 @@ pub fn place(key: &RowKey) -> Option<(&'static Table, String, Key)> {
         RowKey::Item(asin) => (&ITEMS, part_file(user_hash(0, asin)), Key(vec![text(asin)])),
         RowKey::Product(asin) => (&PRODUCTS, part_file(user_hash(0, asin)), Key(vec![text(asin)])),
         RowKey::Person(person) => (&USERS, part_file(user_hash(0, &person.to_string())), Key(vec![int(*person)])),
-        RowKey::Source(_) | RowKey::Erased(..) => return None,
+        RowKey::Source(_) | RowKey::Erased(..) | RowKey::Cell(_) | RowKey::CellShift(_) | RowKey::Space(_) => return None,
     })
 }
 

@@ -53,6 +53,8 @@ fn table(key: &RowKey) -> &'static str {
         RowKey::Context(..) => "context",
         RowKey::Source(_) => "sources",
         RowKey::Erased(..) => "erased",
+        RowKey::Cell(_) | RowKey::CellShift(_) => "occupancy",
+        RowKey::Space(_) => "spaces",
     }
 }
 
@@ -72,6 +74,10 @@ pub fn key_text(key: &RowKey) -> String {
         RowKey::Person(id) => format!("user/{id}"),
         RowKey::Source(source) => format!("source/{source}"),
         RowKey::Erased(source, user) => format!("erased/{source}/{user}"),
+        RowKey::Cell(key) | RowKey::CellShift(key) => {
+            format!("cell/{}/{}/{}/{}", key.space, key.measure.code(), key.time, key.other)
+        }
+        RowKey::Space(space) => format!("space/{space}"),
     };
     shown(&text)
 }
@@ -115,7 +121,12 @@ fn json(row: &ViewRow) -> Value {
         ViewRow::Item(item) => serde_json::to_value(item).unwrap_or_default(),
         ViewRow::Product(product) => serde_json::to_value(product).unwrap_or_default(),
         ViewRow::Person(person) => serde_json::to_value(person).unwrap_or_default(),
-        ViewRow::Context(_) | ViewRow::Source(_) | ViewRow::Erased { .. } => Value::Null,
+        ViewRow::Cell { .. }
+        | ViewRow::CellShift { .. }
+        | ViewRow::Space(_)
+        | ViewRow::Context(_)
+        | ViewRow::Source(_)
+        | ViewRow::Erased { .. } => Value::Null,
     }
 }
 

@@ -108,7 +108,12 @@ fn order<'a>(step: &'a Step<'_>) -> (u8, i64, SourceId, &'a str, i64) {
             ViewRow::Event { source, user, time, .. } => (6, *time, *source, user, 0),
             ViewRow::Minute { source, minute, page, .. } => (7, *minute, *source, page, 0),
             ViewRow::MinuteShift { source, minute, page, .. } => (8, *minute, *source, page, 0),
-            ViewRow::Context(_) | ViewRow::Source(_) | ViewRow::Erased { .. } => (u8::MAX, 0, 0, "", 0),
+            ViewRow::Cell { .. }
+            | ViewRow::CellShift { .. }
+            | ViewRow::Space(_)
+            | ViewRow::Context(_)
+            | ViewRow::Source(_)
+            | ViewRow::Erased { .. } => (u8::MAX, 0, 0, "", 0),
         },
         Step::Gone(key) => match key {
             RowKey::Session(source, user, start) => (4, 0, *source, user, *start),
@@ -119,7 +124,13 @@ fn order<'a>(step: &'a Step<'_>) -> (u8, i64, SourceId, &'a str, i64) {
             RowKey::Item(asin) => (9, 0, 0, asin, 0),
             RowKey::Product(asin) => (9, 0, 0, asin, 0),
             RowKey::Cluster(source, cluster) => (9, i64::from(*cluster), *source, "", 0),
-            RowKey::Context(..) | RowKey::Source(_) | RowKey::Erased(..) | RowKey::MinuteShift(..) => (u8::MAX, 0, 0, "", 0),
+            RowKey::Cell(_)
+            | RowKey::CellShift(_)
+            | RowKey::Space(_)
+            | RowKey::Context(..)
+            | RowKey::Source(_)
+            | RowKey::Erased(..)
+            | RowKey::MinuteShift(..) => (u8::MAX, 0, 0, "", 0),
         },
         Step::Paths(source, user) => (5, 0, *source, user, 0),
     }
@@ -309,7 +320,12 @@ impl Staged {
                 self.minute(TOUCH, (*source, *minute, page, event_type), *count, *revenue)
             }
             ViewRow::Item(_) | ViewRow::Product(_) | ViewRow::Person(_) => self.entry(row),
-            ViewRow::Context(_) | ViewRow::Source(_) | ViewRow::Erased { .. } => Ok(()),
+            ViewRow::Cell { .. }
+            | ViewRow::CellShift { .. }
+            | ViewRow::Space(_)
+            | ViewRow::Context(_)
+            | ViewRow::Source(_)
+            | ViewRow::Erased { .. } => Ok(()),
         }
     }
 

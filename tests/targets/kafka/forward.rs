@@ -36,6 +36,7 @@ fn row(source: SourceId, user: &str, seconds: i64, session: u32, new: bool) -> V
         page: "/".into(),
         item: "".into(),
         extra: Some(Box::new(EventExtra { session_id: format!("session-{user}").into(), ..EventExtra::default() })),
+        stay: None,
     };
     let content = Content(new.then(|| Arc::new(event)));
     ViewRow::Event { source, user: user.into(), id, time, session, content }

@@ -60,6 +60,7 @@ pub fn event(source: SourceId, user: &str, id: &str, time: Micros) -> Event {
         page: "/".into(),
         item: "1".into(),
         extra: None,
+        stay: None,
     }
 }
 

@@ -243,6 +243,7 @@ fn batch_of(id: Id, time: LogicalTime) -> Batch {
         page: EcoString::new(),
         item: EcoString::new(),
         extra: None,
+        stay: None,
     };
     Batch { time, events: vec![row], ..Batch::default() }
 }

@@ -21,6 +21,7 @@ fn rows(count: u64) -> Vec<Event> {
             page: EcoString::new(),
             item: ecow::eco_format!("{}", n.wrapping_mul(104_729) % 460_000),
             extra: None,
+            stay: None,
         })
         .collect()
 }

@@ -34,6 +34,13 @@ impl SessionsState {
                 | Control::Run { .. }
                 | Control::Catalog(_)
                 | Control::Removed
+                | Control::Space(_)
+                | Control::SpaceRemoved { .. }
+                | Control::SealFrom(_)
+                | Control::SealStays(_)
+                | Control::ReplaceStays(_)
+                | Control::Reopen(_)
+                | Control::Document { .. }
                 | Control::Projection { .. } => {}
             }
         }

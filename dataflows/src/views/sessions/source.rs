@@ -14,6 +14,8 @@ pub struct Counts {
     pub duplicate: u64,
     pub conflict: u64,
     pub late: u64,
+    /// Late, but waiting to be applied when the sealed history has been read.
+    pub pending: u64,
     pub quarantined: u64,
     pub rejected: u64,
     pub deleted: u64,
@@ -28,6 +30,7 @@ impl Counts {
         self.duplicate += other.duplicate;
         self.conflict += other.conflict;
         self.late += other.late;
+        self.pending += other.pending;
         self.quarantined += other.quarantined;
         self.rejected += other.rejected;
         self.deleted += other.deleted;
