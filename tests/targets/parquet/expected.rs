@@ -53,6 +53,7 @@ pub fn files(reference: &Reference, views: &[View]) -> Files {
             View::Minutes => minutes(reference, &mut files),
             View::Context => contexts(reference, &mut files),
             View::Catalog => catalog(reference, &mut files),
+            View::Occupancy | View::Spaces => {}
         }
     }
     for (name, rows) in &mut files {
