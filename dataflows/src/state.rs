@@ -11,10 +11,13 @@ use crate::views::catalog::Catalog;
 use crate::views::clusters::ClustersState;
 use crate::views::context::{ContextState, StepsRow};
 use crate::views::minutes::{MinuteUpdate, MinutesState};
+use crate::views::occupancy::cells::Cells;
+use crate::views::occupancy::devices::{DeviceRow, Devices};
+use crate::views::occupancy::query::Standing;
 use crate::views::sessions::source::Counts;
 use crate::views::sessions::state::BUCKETS;
 use crate::views::sessions::{EventRow, SessionsState, UserRow};
-use desireline_records::{CatalogEntry, ClusterModel, ColdPart, LogicalTime, Micros, SourceSettings};
+use desireline_records::{CatalogEntry, Cell, CellKey, ClusterModel, ColdPart, LogicalTime, Micros, SourceSettings, Space};
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -33,10 +36,18 @@ pub enum Operator {
     Contexts,
     /// One row per entry.
     Catalog,
+    /// What every worker knows of WiFi sessions: one row.
+    Wifi,
+    /// One row per device.
+    Devices,
+    /// One row per cell.
+    Cells,
+    /// One row per space.
+    Spaces,
 }
 
 /// The version of each operator's rows.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StateRow {
@@ -129,6 +140,17 @@ pub fn export(
     rows
 }
 
+/// One worker's state of WiFi sessions and spaces.
+pub fn export_wifi(sessions: &SessionsState, devices: &Devices, cells: &Cells) -> Vec<StateRow> {
+    let mut rows: Vec<StateRow> = devices.export().map(|(hash, device)| row(Operator::Devices, hash, &device)).collect();
+    rows.extend(cells.before(Micros::MAX).into_iter().map(|cell| row(Operator::Cells, 0, &cell)));
+    if sessions.worker == 0 {
+        rows.push(row(Operator::Wifi, 0, &devices.standing));
+        rows.extend(cells.tree.iter().map(|space| row(Operator::Spaces, 0, space)));
+    }
+    rows
+}
+
 /// State rows, sorted out for import.
 #[derive(Default)]
 pub(crate) struct Import {
@@ -138,6 +160,10 @@ pub(crate) struct Import {
     pub models: Vec<ClusterModel>,
     contexts: Vec<StepsRow>,
     catalog: Vec<CatalogEntry>,
+    standing: Standing,
+    devices: Vec<DeviceRow>,
+    cells: Vec<(CellKey, Cell)>,
+    spaces: Vec<Space>,
 }
 
 impl Import {
@@ -155,6 +181,10 @@ impl Import {
                 Operator::Minutes => import.minutes.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Contexts => import.contexts.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Catalog => import.catalog.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
+                Operator::Wifi => import.standing = postcard::from_bytes(&row.body).map_err(unreadable)?,
+                Operator::Devices => import.devices.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
+                Operator::Cells => import.cells.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
+                Operator::Spaces => import.spaces.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Clusters => import.models.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
             }
         }
@@ -186,8 +216,15 @@ impl Import {
         let mine = |row: &&StepsRow| owns(desireline_records::user_hash(row.source, &row.user));
         inputs.push(ControlIn::ImportContexts(self.contexts.iter().filter(mine).cloned().collect()));
         inputs.push(ControlIn::ImportCatalog(self.catalog.clone()));
+        inputs.push(ControlIn::ImportStanding(Box::new(self.standing.clone())));
+        if let Some(source) = self.standing.source {
+            let mine = |row: &&DeviceRow| owns(desireline_records::user_hash(source, &row.device));
+            inputs.push(ControlIn::ImportDevices(self.devices.iter().filter(mine).cloned().collect()));
+        }
+        inputs.push(ControlIn::ImportSpaces(self.spaces.clone()));
         if first {
             inputs.push(ControlIn::ImportMinutes(self.minutes.clone()));
+            inputs.push(ControlIn::ImportCells(self.cells.clone()));
         }
         inputs.push(ControlIn::ImportModels(self.models.clone()));
         inputs

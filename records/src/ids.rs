@@ -46,11 +46,12 @@ impl EventId {
         Self::of(normalised, ROW + (u64::from(ordinal) << 8))
     }
 
-    /// Of a WiFi session, within its device: where and when it began.
-    pub fn stay(space: i32, start: i64) -> Self {
-        let mut bytes = [0; 12];
-        bytes[..4].copy_from_slice(&space.to_le_bytes());
-        bytes[4..].copy_from_slice(&start.to_le_bytes());
+    /// Of a WiFi session: whose it is, where and when it began.
+    pub fn stay(device: &str, space: i32, start: i64) -> Self {
+        let mut bytes = Vec::with_capacity(12 + device.len());
+        bytes.extend_from_slice(&space.to_le_bytes());
+        bytes.extend_from_slice(&start.to_le_bytes());
+        bytes.extend_from_slice(device.as_bytes());
         Self::of(&bytes, STAY)
     }
 

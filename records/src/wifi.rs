@@ -52,7 +52,7 @@ impl WifiSession {
             movement: Movement::None,
             late: false,
             time: self.start,
-            id: EventId::stay(self.stay.space, self.start),
+            id: EventId::stay(&self.device, self.stay.space, self.start),
             value: Fixed4(0),
             user: self.device,
             event_type: EVENT_TYPE.into(),

@@ -7,6 +7,7 @@ use crate::state;
 use crate::views::clusters;
 use crate::views::context;
 use crate::views::journeys::{self, UserKey};
+use crate::views::occupancy;
 use crate::views::sessions::SessionsState;
 use crate::views::sessions::rows::{event_rows, path, sealable, session_rows};
 use crate::views::sessions::state::{BUCKETS, User, bucket_of};
@@ -26,17 +27,26 @@ pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
         Query::Sealable { source, boundary, hash_from, hash_to } => {
             sealable_sessions(&views.sessions.borrow(), *source, *boundary, *hash_from, *hash_to)
         }
-        Query::FindEvent { source, id } => Answer::FindEvent(find_event(&views.sessions.borrow(), *source, *id)),
+        Query::FindEvent { source, id } => {
+            Answer::FindEvent(find_event(&views.sessions.borrow(), *source, *id) || views.devices.borrow().has(*source, *id))
+        }
         Query::OpenEvents { source, user } => open_events(&views.sessions.borrow(), *source, user),
         Query::Context { source, user } => Answer::Context(self::context(views, *source, user)),
-        Query::Occupancy(_) => Answer::Occupancy(Default::default()),
-        Query::Export => Answer::Export(state::export(
-            &views.sessions.borrow(),
-            &views.minutes.borrow(),
-            &views.clusters.borrow(),
-            &views.contexts.borrow(),
-            &views.catalog.borrow(),
-        )),
+        Query::Occupancy(query) => {
+            let answer = occupancy::answer::answer(&views.devices.borrow(), &views.cells.borrow(), &views.sessions.borrow(), query);
+            Answer::Occupancy(answer)
+        }
+        Query::Export => {
+            let mut rows = state::export(
+                &views.sessions.borrow(),
+                &views.minutes.borrow(),
+                &views.clusters.borrow(),
+                &views.contexts.borrow(),
+                &views.catalog.borrow(),
+            );
+            rows.extend(state::export_wifi(&views.sessions.borrow(), &views.devices.borrow(), &views.cells.borrow()));
+            Answer::Export(rows)
+        }
     }
 }
 
@@ -176,7 +186,7 @@ fn overview(views: &Views) -> Answer {
             users_moved: clusters.moved,
             stale_models: clusters.stale_models,
             contexts: views.contexts.borrow().len(),
-            wifi: Default::default(),
+            wifi: occupancy::answer::stats(&views.devices.borrow(), &views.cells.borrow(), sessions.worker == 0),
             catalog: if sessions.worker == 0 { views.catalog.borrow().counts() } else { (0, 0, 0) },
         },
     }
@@ -275,7 +285,9 @@ fn snapshot_of(views: &mut Views, view: View) -> Vec<ViewRow> {
         }
         View::Clusters if sessions.worker == 0 => views.clusters.borrow().centroids().collect(),
         View::Catalog if sessions.worker == 0 => views.catalog.borrow().entries().map(context::row_of).collect(),
-        View::Clusters | View::Catalog | View::Occupancy | View::Spaces => Vec::new(),
+        View::Occupancy => views.cells.borrow().rows(),
+        View::Spaces if sessions.worker == 0 => views.cells.borrow().space_rows(),
+        View::Clusters | View::Catalog | View::Spaces => Vec::new(),
         View::Minutes => views
             .minutes
             .borrow()

@@ -23,8 +23,10 @@ use crate::query::{Answer, Query};
 use crate::state::{Import, StateError, StateRow};
 use crate::views::context::StepsRow;
 use crate::views::minutes::MinuteUpdate;
+use crate::views::occupancy::devices::DeviceRow;
+use crate::views::occupancy::query::Standing;
 use crate::views::sessions::UserRow;
-use desireline_records::{Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, LogicalTime, SourceId};
+use desireline_records::{Batch, CatalogEntry, Cell, CellKey, ClusterModel, Control, DeadLetterKind, LogicalTime, Micros, SourceId, Space};
 use queue::Queue;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -71,6 +73,12 @@ pub enum ControlIn {
     ImportModels(Vec<ClusterModel>),
     ImportCatalog(Vec<CatalogEntry>),
     ImportContexts(Vec<StepsRow>),
+    /// Time has passed. On every worker.
+    Tick(Micros),
+    ImportStanding(Box<Standing>),
+    ImportDevices(Vec<DeviceRow>),
+    ImportCells(Vec<(CellKey, Cell)>),
+    ImportSpaces(Vec<Space>),
 }
 
 /// What became of a batch, told once all workers have closed its time.

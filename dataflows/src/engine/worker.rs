@@ -9,6 +9,8 @@ use crate::views::clusters::{self, SharedClusters};
 use crate::views::context::{self, SharedContexts};
 use crate::views::journeys::{self, JourneysTrace};
 use crate::views::minutes::{self, SharedMinutes};
+use crate::views::occupancy::devices::StayRow;
+use crate::views::occupancy::{self, SharedCells, SharedDevices};
 use crate::views::sessions::{self, Row, SessionsState, SharedSessions, SharedVerdicts};
 use desireline_records::{Control, LogicalTime};
 use differential_dataflow::trace::{ExertionLogic, TraceReader};
@@ -88,9 +90,12 @@ pub(super) struct Views {
     pub contexts: SharedContexts,
     pub catalog: SharedCatalog,
     pub journeys: JourneysTrace,
+    pub devices: SharedDevices,
+    pub cells: SharedCells,
     changes: SharedChangeLog,
     verdicts: SharedVerdicts,
     rows: InputHandle<LogicalTime, Row>,
+    stays: InputHandle<LogicalTime, StayRow>,
     controls: InputHandle<LogicalTime, ControlIn>,
     probe: probe::Handle<LogicalTime>,
     subscriptions: Vec<Subscription>,
@@ -107,20 +112,24 @@ impl Views {
         let minutes = SharedMinutes::default();
         let clusters = SharedClusters::default();
         let (contexts, catalog) = (SharedContexts::default(), SharedCatalog::default());
+        let (devices, cells) = (SharedDevices::default(), SharedCells::default());
         let changes: SharedChangeLog = Rc::new(RefCell::new(ChangeLog::default()));
         let verdicts = SharedVerdicts::default();
         let probe = probe::Handle::new();
-        let (rows, controls, journeys) = worker.dataflow::<LogicalTime, _, _>(|scope| {
+        let (rows, stays, controls, journeys) = worker.dataflow::<LogicalTime, _, _>(|scope| {
             let (rows_in, rows) = scope.new_input::<Vec<Row>>();
+            let (stays_in, stays) = scope.new_input::<Vec<StayRow>>();
             let (controls_in, controls) = scope.new_input::<Vec<ControlIn>>();
             let outputs = sessions::build(scope, rows, controls.clone(), sessions.clone(), changes.clone(), verdicts.clone());
             let arranged = journeys::arrange(outputs.journeys);
             let trace = arranged.trace.clone();
             clusters::build(arranged, controls.clone(), clusters.clone(), sessions.clone(), changes.clone()).probe_with(&probe);
             minutes::build(outputs.minutes, controls.clone(), minutes.clone(), changes.clone()).probe_with(&probe);
+            occupancy::build(stays, controls.clone(), devices.clone(), cells.clone(), sessions.clone(), changes.clone(), verdicts.clone())
+                .probe_with(&probe);
             context::build(outputs.contexts, controls, contexts.clone(), catalog.clone(), sessions.clone(), changes.clone())
                 .probe_with(&probe);
-            (rows_in, controls_in, trace)
+            (rows_in, stays_in, controls_in, trace)
         });
         let (subscriptions, closed) = (Vec::new(), 0);
         Self {
@@ -130,9 +139,12 @@ impl Views {
             contexts,
             catalog,
             journeys,
+            devices,
+            cells,
             changes,
             verdicts,
             rows,
+            stays,
             controls,
             probe,
             subscriptions,
@@ -167,11 +179,16 @@ impl Views {
         let batch = &work.batch;
         self.follow(batch.time);
         self.rows.advance_to(batch.time);
+        self.stays.advance_to(batch.time);
         self.controls.advance_to(batch.time);
         let peers = self.sessions.borrow().peers as u64;
         for (at, (event, hash)) in batch.events.iter().zip(&work.hashes).enumerate() {
-            if peers == 1 || hash % peers == self.index as u64 {
-                self.rows.send(Row::of(event, at as u32, *hash));
+            if peers != 1 && hash % peers != self.index as u64 {
+                continue;
+            }
+            match event.stay {
+                Some(stay) => self.stays.send(StayRow::of(event, stay, at as u32, *hash)),
+                None => self.rows.send(Row::of(event, at as u32, *hash)),
             }
         }
         if self.index == 0 && !batch.dead_letters.is_empty() {
@@ -190,10 +207,14 @@ impl Views {
             )
         };
         batch.controls.iter().filter(of_views).for_each(|control| self.controls.send(ControlIn::Logged(control.clone())));
+        if let Some(tick) = batch.tick {
+            self.controls.send(ControlIn::Tick(tick));
+        }
     }
 
     fn import(&mut self, time: LogicalTime, import: &Import) {
         self.rows.advance_to(time);
+        self.stays.advance_to(time);
         self.controls.advance_to(time);
         import.restore_sources(&mut self.sessions.borrow_mut(), &mut self.minutes.borrow_mut());
         let sessions = self.sessions.borrow();
@@ -206,6 +227,7 @@ impl Views {
     fn close(&mut self, worker: &mut Worker, work: &Work) {
         let time = work.batch.time;
         self.rows.advance_to(time + 1);
+        self.stays.advance_to(time + 1);
         self.controls.advance_to(time + 1);
         let probe = &self.probe;
         worker.step_or_park_while(Some(Duration::from_millis(1)), || probe.less_equal(&time));

@@ -5,6 +5,7 @@
 
 use desireline_records::{Cell, CellKey, ColdPart, LogicalTime, Measure, Micros, SealedStay, SourceId, Space, SpaceId, WifiSettings};
 use ecow::EcoString;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ pub struct DeviceAnswer {
 }
 
 /// What is the same on every worker.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// The source of WiFi sessions, once the log has its settings.
     pub source: Option<SourceId>,

@@ -162,7 +162,14 @@ fn work(state: &mut SessionsState, rows: &[Row], controls: Vec<ControlIn>, time:
                 }
             }
             ControlIn::ImportMinutes(minutes) => out.sealed_minutes.extend(minutes),
-            ControlIn::ImportModels(_) | ControlIn::ImportCatalog(_) | ControlIn::ImportContexts(_) => {}
+            ControlIn::ImportModels(_)
+            | ControlIn::ImportCatalog(_)
+            | ControlIn::ImportContexts(_)
+            | ControlIn::Tick(_)
+            | ControlIn::ImportStanding(_)
+            | ControlIn::ImportDevices(_)
+            | ControlIn::ImportCells(_)
+            | ControlIn::ImportSpaces(_) => {}
         }
     }
     state.control(&logged, time, &mut changes, &mut out);
