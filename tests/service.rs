@@ -41,6 +41,7 @@ fn config(folder: &Path, settings: SourceSettings) -> ServiceConfig {
         peek_rows_max: 10_000,
         peek_deadline: Duration::from_secs(10),
         max_open_events: 100_000,
+        occupancy: OccupancyConfig::default(),
     }
 }
 

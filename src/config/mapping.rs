@@ -2,12 +2,12 @@
 
 use super::Config;
 use super::schema::Source;
-use super::values::{AccessScope, RerankProfile, UnknownPolicy, micros};
+use super::values::{AccessScope, RandomizedPolicy, RerankProfile, UnknownPolicy, micros};
 use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, InteractionsConfig, LiveConfig, Scope, TlsFiles};
 use crate::projections::FollowerConfig;
 use crate::rerank::{Overrides, Profile, RerankConfig};
 use crate::runs::RunsConfig;
-use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, SealingConfig, ServiceConfig};
+use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, OccupancyConfig, Privacy, SealingConfig, ServiceConfig};
 use crate::trigger::TriggerConfig;
 use desireline_connectors::formats::Format;
 use desireline_connectors::kafka::KafkaConfig;
@@ -120,6 +120,20 @@ pub fn service(config: &Config) -> ServiceConfig {
         peek_rows_max: engine.peek_rows_max,
         peek_deadline: engine.peek_deadline,
         max_open_events: engine.max_open_events,
+        occupancy: occupancy(config),
+    }
+}
+
+fn occupancy(config: &Config) -> OccupancyConfig {
+    let wifi = &config.wifi;
+    let mut alert_percent = wifi.alert_percent.clone();
+    alert_percent.sort_unstable();
+    alert_percent.dedup();
+    OccupancyConfig {
+        privacy: Privacy { exclude_randomized: wifi.randomized == RandomizedPolicy::Exclude, k: wifi.k_anonymity },
+        spaces_max: wifi.spaces_max,
+        cell_cache_bytes: wifi.cell_cache.bytes(),
+        alert_percent,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings of the service, validated and complete. The file format and its defaults live in `crate::config`.
 
+use super::occupancy::OccupancyConfig;
 use desireline_records::words::Words;
 use desireline_records::{Micros, SourceSettings};
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub struct ServiceConfig {
     pub peek_deadline: Duration,
     /// Open events per user above which re-cuts are counted as expensive.
     pub max_open_events: usize,
+    pub occupancy: OccupancyConfig,
 }
 
 #[derive(Clone, Debug)]

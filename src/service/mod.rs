@@ -12,12 +12,15 @@
 
 mod commit;
 pub mod config;
+mod documents;
 mod erasure;
 mod fold;
 mod maintenance;
+pub mod occupancy;
 mod queries;
 mod sealing;
 mod shop;
+mod spaces;
 mod start;
 mod status;
 mod training;
@@ -25,12 +28,15 @@ pub mod types;
 
 pub use commit::HTTP_PARTITION;
 pub use config::*;
+pub use documents::Document;
 pub use fold::{LogFold, SourceFold};
+pub use occupancy::{OccupancyConfig, OccupancyNow, Privacy, Series, SeriesRequest, Shown, SpaceNow};
 pub use start::Begin;
 pub(crate) use start::REPLAY_ROWS;
 pub use types::*;
 
 use commit::{Latencies, Rate, Reply, Request};
+use desireline_connectors::cold::CellCache;
 use desireline_connectors::log::{LogError, LogReader};
 use desireline_connectors::store::Store;
 use desireline_dataflows::changes::Views;
@@ -80,6 +86,10 @@ struct Inner {
     /// One change of history at a time per service: a deletion, a seal, an erasure, a change of settings.
     history: tokio::sync::Mutex<()>,
     training: tokio::sync::Mutex<()>,
+    /// One writer of the space tree at a time.
+    spaces: tokio::sync::Mutex<()>,
+    /// Sealed cells that questions have met.
+    cell_cache: CellCache,
     trained: Mutex<HashMap<SourceId, training::LastTraining>>,
     reports: Mutex<BTreeMap<(SourceId, EcoString), PartitionReport>>,
     latency: Latencies,

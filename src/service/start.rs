@@ -2,6 +2,7 @@
 
 use super::commit::{self, Committer, Durable, Latencies, Rate};
 use super::{Inner, LogFold, NO_PANIC, ReplayProgress, Service, ServiceConfig, ServiceError};
+use desireline_connectors::cold::CellCache;
 use desireline_connectors::log::{CompactionLimits, Compactor, LogConfig, LogError, LogWriter};
 use desireline_connectors::store::Store;
 use desireline_dataflows::{Engine, EngineConfig};
@@ -64,6 +65,8 @@ impl Service {
             replay: ReplayProgress::default(),
             history: tokio::sync::Mutex::new(()),
             training: tokio::sync::Mutex::new(()),
+            spaces: tokio::sync::Mutex::new(()),
+            cell_cache: CellCache::new(config.occupancy.cell_cache_bytes),
             trained: Mutex::new(HashMap::new()),
             reports: Mutex::new(BTreeMap::new()),
             latency: Latencies::default(),
