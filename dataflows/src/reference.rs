@@ -7,16 +7,19 @@
 //! What it can catch: wrong cuts, lost or doubled rows, wrong order, stale labels, wrong counts, state that survives an erasure.
 //! What it cannot: an error in the log itself (both sides read the same batches), or a wrong feature formula (tested by hand cases).
 
+pub mod occupancy;
+
 use crate::changes::{Content, ContextRow, Features, ViewRow};
 use crate::views::clusters::nearest;
 use crate::views::context::row_of;
 use crate::views::journeys::Journey;
 use crate::views::minutes::minute_of;
 use desireline_records::{
-    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, Event, EventId, Item, Micros, MinuteCount, Movement, Person, Product,
-    Purged, SessionRule, SourceId, SourceSettings,
+    Batch, CatalogEntry, ClusterModel, Control, DeadLetterKind, EraseUser, Event, EventId, Item, Micros, MinuteCount, Movement, Person,
+    Product, Purged, Reopen, SessionRule, SourceId, SourceSettings,
 };
 use ecow::EcoString;
+use occupancy::Occupancy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -40,6 +43,7 @@ pub struct CountFacts {
     pub duplicate: u64,
     pub conflict: u64,
     pub late: u64,
+    pub pending: u64,
     pub quarantined: u64,
     pub rejected: u64,
     pub deleted: u64,
@@ -52,6 +56,7 @@ impl CountFacts {
         self.duplicate += other.duplicate;
         self.conflict += other.conflict;
         self.late += other.late;
+        self.pending += other.pending;
         self.quarantined += other.quarantined;
         self.rejected += other.rejected;
         self.deleted += other.deleted;
@@ -88,6 +93,7 @@ pub struct Reference {
     items: BTreeMap<EcoString, Arc<Item>>,
     products: BTreeMap<EcoString, Arc<Product>>,
     people: BTreeMap<i64, Arc<Person>>,
+    occupancy: Occupancy,
 }
 
 fn source(sources: &mut BTreeMap<SourceId, ReferenceSource>, id: SourceId) -> &mut ReferenceSource {
@@ -116,10 +122,22 @@ impl Reference {
         for control in &batch.controls {
             self.control(control);
         }
+        if let Some(tick) = batch.tick {
+            self.occupancy.tick(tick);
+        }
+    }
+
+    /// Spaces, and who was in them.
+    pub fn occupancy(&self) -> &Occupancy {
+        &self.occupancy
     }
 
     fn event(&mut self, event: &Event) {
         let source = source(&mut self.sources, event.source);
+        if let Some(stay) = event.stay {
+            self.occupancy.row(event, stay, &mut source.counts);
+            return;
+        }
         source.counts.received += 1;
         if event.late || source.boundary.is_some_and(|boundary| event.time < boundary) {
             source.counts.late += 1;
@@ -139,6 +157,15 @@ impl Reference {
     }
 
     fn control(&mut self, control: &Control) {
+        let mut counts = CountFacts::default();
+        match control {
+            Control::Reopen(Reopen { source: id, .. })
+            | Control::DeleteEvent { source: id, .. }
+            | Control::Erase(EraseUser { source: id, .. }) => {
+                self.occupancy.control(control, &mut source(&mut self.sources, *id).counts);
+            }
+            _ => self.occupancy.control(control, &mut counts),
+        }
         match control {
             Control::Settings(settings) => source(&mut self.sources, settings.source).settings = settings.clone(),
             Control::DeleteEvent { source: id, id: event } => {

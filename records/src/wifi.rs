@@ -241,7 +241,7 @@ pub struct ReopenedDevice {
     /// Empty once the device has been erased.
     pub device: EcoString,
     pub randomized: bool,
-    /// Every sealed session of the device that is not in memory.
+    /// Every sealed session of the device, also those that were taken back. What memory has of a session counts more.
     pub stays: Vec<SealedStay>,
 }
 
@@ -249,10 +249,8 @@ pub struct ReopenedDevice {
 /// it, and one without length is only in a bin around it.
 pub fn bins(start: Micros, end: Micros, width: Micros) -> Range<i64> {
     let first = start.div_euclid(width);
-    let first = if start == end && start % width == 0 { first + 1 } else { first };
-    let last = (end - 1).div_euclid(width);
-    let last = if start == end { start.div_euclid(width) } else { last };
-    first..(last + 1).max(first)
+    let after = if start == end { first + i64::from(start.rem_euclid(width) != 0) } else { (end - 1).div_euclid(width) + 1 };
+    first..after.max(first)
 }
 
 /// The time to which open sessions are taken to last when the log's clock shows `now`.

@@ -324,8 +324,12 @@ impl Devices {
                 continue;
             }
             let slot = self.slot(hash, &reopened.device, reopened.randomized);
-            for stay in reopened.stays.iter().filter(|stay| !stay.deleted) {
+            for stay in &reopened.stays {
                 let device = &mut self.slots[slot as usize];
+                if stay.deleted {
+                    device.deleted.insert((stay.start, stay.space));
+                    continue;
+                }
                 let known = device.track.find(stay.start, stay.space).is_some() || device.deleted.contains(&(stay.start, stay.space));
                 if !known {
                     device.track.put(Held::new(stay.start, stay.end, stay.space, stay.open));
