@@ -24,12 +24,14 @@
 mod files;
 mod read;
 mod rows;
+pub mod stays;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use read::{merge_parts, read_range, read_user};
 pub use rows::ColdSession;
+pub use stays::{CellCache, CellCacheStats, ColdStay, merge_cells, merge_stays, read_devices, read_stays, write_cells, write_stays};
 pub use write::write_part;
 
 use crate::store::Store;

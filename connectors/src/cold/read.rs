@@ -1,9 +1,9 @@
 //! Reading and merging cold parts.
 
+use super::ColdError;
 use super::files::PartFile;
-use super::rows::{ColdSession, KEY_HASH, from_batch};
-use super::write::{PartWriter, blocking, put};
-use super::{ColdError, PART_ROWS_MAX};
+use super::rows::{ColdRow, ColdSession, Hashes, KEY_HASH, RowFilter, has_columns_of};
+use super::write::{PartsWriter, sort};
 use crate::store::Store;
 use desireline_records::{ColdPart, LogicalTime, SourceId};
 use ecow::EcoString;
@@ -13,12 +13,10 @@ use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchS
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 /// Rows decoded together.
 const BATCH_ROWS: usize = 4_096;
-/// Rows that a merge hands to the encoder together.
-const ENCODE_ROWS: usize = 16_384;
 
 /// The sealed sessions of one user that were exported after `exported_after`, by start.
 pub async fn read_user(
@@ -31,14 +29,14 @@ pub async fn read_user(
 ) -> Result<Vec<ColdSession>, ColdError> {
     let mut found = Vec::new();
     for part in parts.iter().filter(|part| (part.hash_min..=part.hash_max).contains(&key_hash)) {
-        let Some(mut rows) = PartRows::open(store, part, key_hash..=key_hash).await? else { continue };
+        let Some(mut rows) = PartRows::<ColdSession>::open(store, part, Hashes::Range(key_hash..=key_hash)).await? else { continue };
         while let Some(row) = rows.next().await? {
             if row.source == source && row.user == user && row.exported_at > exported_after {
                 found.push(row);
             }
         }
     }
-    found.sort_unstable_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    sort(&mut found);
     Ok(found)
 }
 
@@ -51,7 +49,7 @@ pub async fn read_range(
     hash_to: u64,
     limit: usize,
 ) -> Result<Vec<ColdSession>, ColdError> {
-    let mut merge = Merge::open(store, parts, hash_from..=hash_to).await?;
+    let mut merge = Merge::<ColdSession>::open(store, parts, Hashes::Range(hash_from..=hash_to)).await?;
     let mut found: Vec<ColdSession> = Vec::new();
     while let Some(row) = merge.next().await? {
         if found.len() >= limit && found.last().is_none_or(|last| last.key_hash != row.key_hash) {
@@ -70,93 +68,76 @@ pub async fn merge_parts(
     parts: &[ColdPart],
     drop_users: Option<&[(u64, EcoString, LogicalTime)]>,
 ) -> Result<Vec<ColdPart>, ColdError> {
-    let mut dropped: HashMap<(u64, &str), LogicalTime> = HashMap::new();
-    for (hash, user, until) in drop_users.unwrap_or_default() {
-        let entry = dropped.entry((*hash, user.as_str())).or_insert(*until);
-        *entry = (*entry).max(*until);
-    }
-    let drops = |row: &ColdSession| dropped.get(&(row.key_hash, row.user.as_str())).is_some_and(|until| row.exported_at <= *until);
-    let mut merge = Merge::open(store, parts, 0..=u64::MAX).await?;
-    let mut written = Vec::new();
-    let mut writer = PartWriter::new()?;
-    let mut pending: Vec<ColdSession> = Vec::with_capacity(ENCODE_ROWS);
-    let mut last_hash = 0;
+    let dropped = Dropped::of(drop_users.unwrap_or_default());
+    let mut merge = Merge::<ColdSession>::open(store, parts, Hashes::All).await?;
+    let mut writer = PartsWriter::new(store, source);
     while let Some(row) = merge.next().await? {
-        if drops(&row) {
-            continue;
-        }
-        let total = writer.rows() as usize + pending.len();
-        if total >= PART_ROWS_MAX && row.key_hash != last_hash {
-            writer = encode(writer, std::mem::take(&mut pending)).await?;
-            let full = std::mem::replace(&mut writer, PartWriter::new()?);
-            written.push(store_part(store, source, full).await?);
-        }
-        last_hash = row.key_hash;
-        pending.push(row);
-        if pending.len() >= ENCODE_ROWS {
-            writer = encode(writer, std::mem::take(&mut pending)).await?;
+        if !dropped.has(row.key_hash, &row.user, row.exported_at) {
+            writer.push(row).await?;
         }
     }
-    writer = encode(writer, pending).await?;
-    if writer.rows() > 0 {
-        written.push(store_part(store, source, writer).await?);
+    writer.finish().await
+}
+
+/// Users whose rows leave, if they were exported up to a time.
+pub struct Dropped<'a>(HashMap<(u64, &'a str), LogicalTime>);
+
+impl<'a> Dropped<'a> {
+    pub fn of(users: &'a [(u64, EcoString, LogicalTime)]) -> Self {
+        let mut dropped: HashMap<(u64, &str), LogicalTime> = HashMap::new();
+        for (hash, user, until) in users {
+            let entry = dropped.entry((*hash, user.as_str())).or_insert(*until);
+            *entry = (*entry).max(*until);
+        }
+        Self(dropped)
     }
-    Ok(written)
+
+    pub fn has(&self, hash: u64, user: &str, exported_at: LogicalTime) -> bool {
+        self.0.get(&(hash, user)).is_some_and(|until| exported_at <= *until)
+    }
 }
 
-async fn encode(mut writer: PartWriter, rows: Vec<ColdSession>) -> Result<PartWriter, ColdError> {
-    blocking(move || {
-        rows.into_iter().try_for_each(|row| writer.push(row))?;
-        Ok(writer)
-    })
-    .await
-}
-
-async fn store_part(store: &Store, source: SourceId, writer: PartWriter) -> Result<ColdPart, ColdError> {
-    let (part, bytes) = blocking(move || writer.finish(source)).await?;
-    put(store, &part, bytes).await?;
-    Ok(part)
-}
-
-/// The rows of one part within a range of key hashes, in order.
-struct PartRows {
+/// The rows of one part that a filter lets through, in order.
+pub struct PartRows<R: ColdRow> {
     file: PartFile,
     stream: ParquetRecordBatchStream<PartFile>,
-    hashes: RangeInclusive<u64>,
-    ready: VecDeque<ColdSession>,
+    filter: R::Filter,
+    ready: VecDeque<R>,
 }
 
-impl PartRows {
+impl<R: ColdRow> PartRows<R> {
     /// `None` when statistics say that there are no such rows.
-    async fn open(store: &Store, part: &ColdPart, hashes: RangeInclusive<u64>) -> Result<Option<Self>, ColdError> {
+    pub async fn open(store: &Store, part: &ColdPart, filter: R::Filter) -> Result<Option<Self>, ColdError> {
         let mut file = PartFile::of(store, part);
         let metadata = file.metadata().await?;
-        let (groups, selection) = select(&metadata, &hashes).map_err(|detail| file.damaged(detail))?;
-        if groups.is_empty() {
-            return Ok(None);
+        let selected = match filter.hashes() {
+            Hashes::All => None,
+            hashes => Some(select(&metadata, hashes).map_err(|detail| file.damaged(detail))?),
+        };
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.clone(), metadata).with_batch_size(BATCH_ROWS);
+        if let Some((groups, selection)) = selected {
+            if groups.is_empty() {
+                return Ok(None);
+            }
+            builder = builder.with_row_groups(groups).with_row_selection(selection);
         }
-        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(file.clone(), metadata)
-            .with_row_groups(groups)
-            .with_row_selection(selection)
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|error| file.error(error))?;
-        Ok(Some(Self { file, stream, hashes, ready: VecDeque::new() }))
+        let stream = builder.build().map_err(|error| file.error(error))?;
+        Ok(Some(Self { file, stream, filter, ready: VecDeque::new() }))
     }
 
-    async fn next(&mut self) -> Result<Option<ColdSession>, ColdError> {
+    pub async fn next(&mut self) -> Result<Option<R>, ColdError> {
         while self.ready.is_empty() {
             let Some(batch) = self.stream.next().await else { return Ok(None) };
             let batch = batch.map_err(|error| self.file.error(error))?;
-            let hashes = &self.hashes;
-            self.ready = from_batch(&batch, |hash, _| hashes.contains(&hash)).map_err(|detail| self.file.damaged(detail))?.into();
+            has_columns_of::<R>(&batch).map_err(|detail| self.file.damaged(detail))?;
+            self.ready = R::from_batch(&batch, &self.filter).into();
         }
         Ok(self.ready.pop_front())
     }
 }
 
 /// The row groups, and the pages within them, whose key hashes may lie in the range.
-fn select(metadata: &ArrowReaderMetadata, hashes: &RangeInclusive<u64>) -> Result<(Vec<usize>, RowSelection), String> {
+fn select(metadata: &ArrowReaderMetadata, hashes: &Hashes) -> Result<(Vec<usize>, RowSelection), String> {
     let metadata = metadata.metadata();
     let schema = metadata.file_metadata().schema_descr();
     let column = schema.columns().iter().position(|column| column.name() == KEY_HASH).ok_or("it has no column `key_hash`")?;
@@ -177,7 +158,7 @@ fn select(metadata: &ArrowReaderMetadata, hashes: &RangeInclusive<u64>) -> Resul
             let (Some(min), Some(max)) = (pages.min_value(page), pages.max_value(page)) else {
                 return Err("its page index has no bounds".to_owned());
             };
-            if *min as u64 <= *hashes.end() && *max as u64 >= *hashes.start() {
+            if hashes.meets(*min as u64, *max as u64) {
                 wanted.push(*start as usize..end as usize);
             }
         }
@@ -196,36 +177,36 @@ fn select(metadata: &ArrowReaderMetadata, hashes: &RangeInclusive<u64>) -> Resul
 }
 
 /// Several parts as one sorted sequence.
-struct Merge {
-    parts: Vec<PartRows>,
-    heads: BinaryHeap<Reverse<Head>>,
+pub struct Merge<R: ColdRow> {
+    parts: Vec<PartRows<R>>,
+    heads: BinaryHeap<Reverse<Head<R>>>,
 }
 
 /// The next row of a part.
-struct Head(ColdSession, usize);
+struct Head<R>(R, usize);
 
-impl Ord for Head {
+impl<R: ColdRow> Ord for Head<R> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.sort_key().cmp(&other.0.sort_key()).then(self.1.cmp(&other.1))
     }
 }
-impl PartialOrd for Head {
+impl<R: ColdRow> PartialOrd for Head<R> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl PartialEq for Head {
+impl<R: ColdRow> PartialEq for Head<R> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
-impl Eq for Head {}
+impl<R: ColdRow> Eq for Head<R> {}
 
-impl Merge {
-    async fn open(store: &Store, parts: &[ColdPart], hashes: RangeInclusive<u64>) -> Result<Self, ColdError> {
+impl<R: ColdRow> Merge<R> {
+    pub async fn open<'a>(store: &Store, parts: impl IntoIterator<Item = &'a ColdPart>, filter: R::Filter) -> Result<Self, ColdError> {
         let mut merge = Self { parts: Vec::new(), heads: BinaryHeap::new() };
-        for part in parts.iter().filter(|part| part.hash_min <= *hashes.end() && part.hash_max >= *hashes.start()) {
-            let Some(mut rows) = PartRows::open(store, part, hashes.clone()).await? else { continue };
+        for part in parts.into_iter().filter(|part| filter.hashes().meets(part.hash_min, part.hash_max)) {
+            let Some(mut rows) = PartRows::open(store, part, filter.clone()).await? else { continue };
             if let Some(first) = rows.next().await? {
                 merge.heads.push(Reverse(Head(first, merge.parts.len())));
                 merge.parts.push(rows);
@@ -234,7 +215,7 @@ impl Merge {
         Ok(merge)
     }
 
-    async fn next(&mut self) -> Result<Option<ColdSession>, ColdError> {
+    pub async fn next(&mut self) -> Result<Option<R>, ColdError> {
         let Some(Reverse(Head(row, part))) = self.heads.pop() else { return Ok(None) };
         if let Some(following) = self.parts[part].next().await? {
             self.heads.push(Reverse(Head(following, part)));

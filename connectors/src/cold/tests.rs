@@ -1,5 +1,6 @@
 //! Cold parts against plain vectors.
 
+use super::rows::ColdRow;
 use super::*;
 use crate::store::{Store, StoreLimits};
 use desireline_records::{ColdPart, EventId, user_hash};

@@ -1,28 +1,28 @@
 //! Writing cold parts.
 
-use super::rows::{ColdSession, KEY_HASH, SCHEMA, to_batch};
-use super::{ColdError, FOLDER};
+use super::rows::{ColdRow, ColdSession};
+use super::{ColdError, FOLDER, PART_ROWS_MAX};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use desireline_records::{ColdPart, Micros, SourceId};
 use ecow::{EcoString, eco_format};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::SortingColumn;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
 
-const GROUP_ROWS: usize = 16_384;
-const PAGE_ROWS: usize = 1_024;
 /// Rows that are turned into columns together.
-const CHUNK_ROWS: usize = GROUP_ROWS;
+const CHUNK_ROWS: usize = 16_384;
 const PUT_ATTEMPTS_MAX: u32 = 8;
+/// Tells parts with the same rows apart.
+const PART_KEY: &str = "desireline.part";
 
 /// Builds one part in memory; rows must come sorted.
-pub struct PartWriter {
+struct PartWriter<R> {
     writer: ArrowWriter<Vec<u8>>,
-    pending: Vec<ColdSession>,
+    pending: Vec<R>,
     rows: u64,
+    group: u32,
     hashes: (u64, u64),
     times: (Micros, Micros),
 }
@@ -31,34 +31,35 @@ fn encode_error(error: impl std::fmt::Display) -> ColdError {
     ColdError::Encode(error.to_string())
 }
 
-impl PartWriter {
-    pub fn new() -> Result<Self, ColdError> {
-        let sorting = |index| SortingColumn { column_idx: index, descending: false, nulls_first: false };
+impl<R: ColdRow> PartWriter<R> {
+    fn new() -> Result<Self, ColdError> {
         let mut properties = WriterProperties::builder()
             .set_created_by("desireline".to_owned())
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(encode_error)?))
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_write_batch_size(PAGE_ROWS)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_column_statistics_enabled(ColumnPath::from(KEY_HASH), EnabledStatistics::Page)
-            .set_sorting_columns(Some(vec![sorting(1), sorting(2), sorting(3)]));
-        // Values that hardly repeat gain nothing from a dictionary, and a point read would have to fetch it.
-        for column in [KEY_HASH, "user", "start", "end", "first_event_id", "value"] {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
+            .set_max_row_group_row_count(Some(R::GROUP_ROWS))
+            .set_data_page_row_count_limit(R::PAGE_ROWS)
+            .set_write_batch_size(R::PAGE_ROWS)
+            .set_statistics_enabled(EnabledStatistics::Chunk);
+        if R::EVERY_PART_COUNTS {
+            let own = KeyValue::new(PART_KEY.to_owned(), format!("{:032x}", rand::random::<u128>()));
+            properties = properties.set_key_value_metadata(Some(vec![own]));
         }
-        for column in [KEY_HASH, "start", "end"] {
-            properties = properties.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
-        }
-        let writer = ArrowWriter::try_new(Vec::new(), SCHEMA.clone(), Some(properties.build())).map_err(encode_error)?;
+        let properties = R::properties(properties).build();
+        let writer = ArrowWriter::try_new(Vec::new(), R::schema(), Some(properties)).map_err(encode_error)?;
         let (hashes, times) = ((u64::MAX, 0), (Micros::MAX, Micros::MIN));
-        Ok(Self { writer, pending: Vec::new(), rows: 0, hashes, times })
+        Ok(Self { writer, pending: Vec::new(), rows: 0, group: 0, hashes, times })
     }
 
-    pub fn push(&mut self, row: ColdSession) -> Result<(), ColdError> {
-        self.rows += 1;
-        self.hashes = (self.hashes.0.min(row.key_hash), self.hashes.1.max(row.key_hash));
-        self.times = (self.times.0.min(row.start), self.times.1.max(row.end));
+    fn push(&mut self, row: R) -> Result<(), ColdError> {
+        if row.group() != self.group {
+            self.flush()?;
+            self.writer.flush().map_err(encode_error)?;
+            self.group = row.group();
+        }
+        let ((hash, (start, end)), rows) = ((row.hash(), row.times()), self.rows + 1);
+        self.rows = rows;
+        self.hashes = (self.hashes.0.min(hash), self.hashes.1.max(hash));
+        self.times = (self.times.0.min(start), self.times.1.max(end));
         self.pending.push(row);
         if self.pending.len() >= CHUNK_ROWS {
             self.flush()?;
@@ -66,13 +67,9 @@ impl PartWriter {
         Ok(())
     }
 
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     fn flush(&mut self) -> Result<(), ColdError> {
         if !self.pending.is_empty() {
-            let batch = to_batch(&self.pending).map_err(encode_error)?;
+            let batch = R::to_batch(&self.pending).map_err(encode_error)?;
             self.writer.write(&batch).map_err(encode_error)?;
             self.pending.clear();
         }
@@ -80,7 +77,7 @@ impl PartWriter {
     }
 
     /// The part's bytes, and its entry once it is stored.
-    pub fn finish(mut self, source: SourceId) -> Result<(ColdPart, Bytes), ColdError> {
+    fn finish(mut self, source: SourceId) -> Result<(ColdPart, Bytes), ColdError> {
         if self.rows == 0 {
             return Err(ColdError::Empty);
         }
@@ -88,7 +85,7 @@ impl PartWriter {
         let bytes = Bytes::from(self.writer.into_inner().map_err(encode_error)?);
         let hash = xxhash_rust::xxh3::xxh3_128(&bytes);
         let part = ColdPart {
-            name: name(source, hash),
+            name: name::<R>(source, hash),
             rows: self.rows,
             bytes: bytes.len() as u64,
             hash_min: self.hashes.0,
@@ -106,14 +103,14 @@ pub fn is_named_by(name: &str, bytes: &[u8]) -> bool {
     name.ends_with(&format!("/{:032x}.parquet", xxhash_rust::xxh3::xxh3_128(bytes)))
 }
 
-fn name(source: SourceId, hash: u128) -> EcoString {
-    eco_format!("{FOLDER}/sessions/{source}/{hash:032x}.parquet")
+fn name<R: ColdRow>(source: SourceId, hash: u128) -> EcoString {
+    eco_format!("{FOLDER}/{}/{source}/{hash:032x}.parquet", R::FOLDER)
 }
 
 /// Writes one part. The rows may come in any order; there must be at least one.
 pub async fn write_part(store: &Store, source: SourceId, mut rows: Vec<ColdSession>) -> Result<ColdPart, ColdError> {
     let encode = move || {
-        rows.sort_unstable_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+        sort(&mut rows);
         let mut writer = PartWriter::new()?;
         rows.into_iter().try_for_each(|row| writer.push(row))?;
         writer.finish(source)
@@ -123,8 +120,76 @@ pub async fn write_part(store: &Store, source: SourceId, mut rows: Vec<ColdSessi
     Ok(part)
 }
 
+pub fn sort<R: ColdRow>(rows: &mut [R]) {
+    rows.sort_unstable_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+}
+
+/// Writes sorted rows as they come: parts of at most [`PART_ROWS_MAX`] rows, and then the rest of what must not be parted.
+pub struct PartsWriter<R> {
+    store: Store,
+    source: SourceId,
+    rows_max: u64,
+    /// Absent while a part is being encoded elsewhere, and before the first row.
+    part: Option<PartWriter<R>>,
+    pending: Vec<R>,
+    last: Option<R>,
+    written: Vec<ColdPart>,
+}
+
+impl<R: ColdRow> PartsWriter<R> {
+    pub fn new(store: &Store, source: SourceId) -> Self {
+        Self::of_parts(store, source, PART_ROWS_MAX)
+    }
+
+    pub fn of_parts(store: &Store, source: SourceId, rows_max: usize) -> Self {
+        let (store, rows_max) = (store.clone(), rows_max as u64);
+        Self { store, source, rows_max, part: None, pending: Vec::new(), last: None, written: Vec::new() }
+    }
+
+    pub async fn push(&mut self, row: R) -> Result<(), ColdError> {
+        let rows = self.part.as_ref().map_or(0, |part| part.rows) + self.pending.len() as u64;
+        if rows >= self.rows_max && self.pending.last().or(self.last.as_ref()).is_none_or(|last| last.parts_between(&row)) {
+            self.close().await?;
+        }
+        self.pending.push(row);
+        if self.pending.len() >= CHUNK_ROWS {
+            self.encode().await?;
+        }
+        Ok(())
+    }
+
+    /// The parts; none without a row.
+    pub async fn finish(mut self) -> Result<Vec<ColdPart>, ColdError> {
+        self.close().await?;
+        Ok(self.written)
+    }
+
+    async fn encode(&mut self) -> Result<(), ColdError> {
+        self.last = self.pending.last().cloned();
+        let (part, rows) = (self.part.take(), std::mem::take(&mut self.pending));
+        let encoded = blocking(move || {
+            let mut part = part.map_or_else(PartWriter::new, Ok)?;
+            rows.into_iter().try_for_each(|row| part.push(row))?;
+            Ok(part)
+        });
+        self.part = Some(encoded.await?);
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), ColdError> {
+        if !self.pending.is_empty() {
+            self.encode().await?;
+        }
+        let (Some(full), source) = (self.part.take(), self.source) else { return Ok(()) };
+        let (part, bytes) = blocking(move || full.finish(source)).await?;
+        put(&self.store, &part, bytes).await?;
+        self.written.push(part);
+        Ok(())
+    }
+}
+
 /// Stores a part under the name of its content; that it is there already is as good.
-pub async fn put(store: &Store, part: &ColdPart, bytes: Bytes) -> Result<(), ColdError> {
+async fn put(store: &Store, part: &ColdPart, bytes: Bytes) -> Result<(), ColdError> {
     let mut attempt = 1;
     loop {
         match store.put_if_absent(&part.name, vec![bytes.clone()]).await {
