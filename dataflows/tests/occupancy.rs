@@ -99,7 +99,7 @@ fn plan(seed: u64) -> Vec<Step> {
             15 if !sealed && random.chance(50) => steps.push(Step::Settings(settings(&mut random))),
             15 => steps.push(Step::Delete(random.next())),
             16 => steps.push(Step::Erase(device(random.below(12)).0)),
-            17 | 18 if seed % 4 != 0 => {
+            17 | 18 if !seed.is_multiple_of(4) => {
                 sealed = true;
                 // The clock is never behind what is sealed.
                 steps.push(Step::Tick(now));
