@@ -175,7 +175,7 @@ fn counters(counts: &Counts) -> SourceCounters {
         duplicate: counts.duplicate,
         conflict: counts.conflict,
         late: counts.late,
-        pending: 0,
+        pending: counts.pending,
         quarantined: counts.quarantined,
         rejected: counts.rejected,
         deleted: counts.deleted,

@@ -128,6 +128,7 @@ impl Observed for Local {
                 duplicate: c.duplicate,
                 conflict: c.conflict,
                 late: c.late,
+                pending: c.pending,
                 quarantined: c.quarantined,
                 rejected: c.rejected,
                 deleted: c.deleted,

@@ -40,6 +40,7 @@ impl Remote {
                 duplicate: c.duplicate,
                 conflict: c.conflict,
                 late: c.late,
+                pending: c.pending,
                 quarantined: c.quarantined,
                 rejected: c.rejected,
                 deleted: c.deleted,
