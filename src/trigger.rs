@@ -169,6 +169,10 @@ impl StepResult {
     fn new(status: &'static str, message: impl Into<String>, count: u64) -> Self {
         Self { status, message: message.into(), count }
     }
+
+    fn no_journeys() -> Self {
+        Self::new("skipped", "WiFi sessions make no journeys", 0)
+    }
 }
 
 #[async_trait]
@@ -181,8 +185,10 @@ impl Job for IngestCsv {
         };
         load.wait_applied(&token).await?;
         let saved = load.saved(before, rows).await?;
-        let journeys = load.load_journeys(saved.new).await?;
-        let clusters = load.cluster_journeys().await?;
+        let (journeys, clusters) = match load.request.format {
+            Format::Wifi => (StepResult::no_journeys(), StepResult::no_journeys()),
+            _ => (load.load_journeys(saved.new).await?, load.cluster_journeys().await?),
+        };
         Ok(json!({
             "source_id": load.request.source_id,
             "rows": rows,
@@ -234,6 +240,12 @@ impl<'a> Load<'a> {
     fn new(job: &'a IngestCsv, ctx: &'a RunContext, params: &Value) -> Result<Self, RunError> {
         let unreadable = |error| RunError::user("params", format!("the parameters cannot be read: {error}"));
         let request = TriggerRequest::deserialize(params).map_err(unreadable)?;
+        let wifi = job.target.validator().wifi.as_ref().map(|rules| rules.source);
+        if (request.format == Format::Wifi) != (wifi == Some(request.source_id)) {
+            let source = wifi.map_or_else(|| "none".to_owned(), |source| source.to_string());
+            let message = format!("WiFi sessions, and nothing else, belong to the source of `wifi.source_id`, which is {source}");
+            return Err(RunError::user("source", message));
+        }
         let partition = eco_format!("file:{}", ctx.run_id());
         Ok(Self { config: &job.config, target: &*job.target, ctx, request, partition })
     }

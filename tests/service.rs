@@ -4,7 +4,7 @@ use desireline::service::*;
 use desireline::verify::{self, Local};
 use desireline_connectors::log::LogReader;
 use desireline_connectors::store::Store;
-use desireline_records::time::{HOUR, MINUTE, now_micros};
+use desireline_records::time::{DAY, HOUR, MINUTE, now_micros};
 use desireline_records::words::Words;
 use desireline_records::{Event, EventExtra, EventId, Fixed4, Horizon, Micros, Movement, SourceSettings};
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ fn config(folder: &Path, settings: SourceSettings) -> ServiceConfig {
         implied: Vec::new(),
         words: Words::default(),
         max_future: 5 * MINUTE,
+        wifi_ingest: WifiIngestConfig { source: 2_000, max_session: 31 * DAY, strict_mac: false, key_file: None },
         clusters: ClusterConfig {
             seed: 24,
             sample_max: 10_000,

@@ -23,7 +23,7 @@
 //! A row without an `event_id` is identified by its normalised fields and its ordinal among the equal rows before it in the
 //! file. The reader remembers 64 bits of every row's hash in an open-addressing table that is between 3/8 and 3/4 full: 11 to 21
 //! bytes a row. Two different rows whose 64 bits agree (once in 10^7 files of a million rows) only get another ordinal, the
-//! same at every reading.
+//! same at every reading. A WiFi session is identified by what it says (device, space, start), so nothing is remembered of it.
 //!
 //! # Recovery
 //! The position of a file is its number of rows read. Nothing else is needed: [`fingerprint`] names the file.
@@ -211,7 +211,7 @@ impl CsvReader {
             self.rows += 1;
             let letter = |refusal: Refusal, payload: &[u8]| {
                 let origin = eco_format!("{}:{}", self.name, record.line);
-                formats::to_dead_letter(self.options.source, self.options.format, now, origin, refusal, payload)
+                formats::to_dead_letter(validator, self.options.source, self.options.format, now, origin, refusal, payload)
             };
             match self.columns.row(&record) {
                 Ok(row) => match self.block.read(&row, &self.options, validator, now, events.len()) {

@@ -32,7 +32,7 @@ pub use dead_letter::{DeadLetter, DeadLetterKind};
 pub use event::{Event, EventExtra, Movement};
 pub use fixed::Fixed4;
 pub use ids::{EventId, user_hash};
-pub use raw::RawEvent;
+pub use raw::{RawDevice, RawEvent, RawStay};
 pub use settings::{ContextSettings, Horizon, SessionRule, SourceSettings, UserIdType};
 pub use time::{LogicalTime, Micros};
 pub use token::Token;

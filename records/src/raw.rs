@@ -26,3 +26,24 @@ pub struct RawEvent<'a> {
     /// The event word must stand for a movement (the format `ampelios`).
     pub strict_words: bool,
 }
+
+/// A parsed but unvalidated WiFi session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawStay<'a> {
+    pub device: RawDevice<'a>,
+    pub space: Option<i64>,
+    /// Empty when there is none.
+    pub sensor: Cow<'a, str>,
+    pub start: Option<Micros>,
+    /// Absent while the session is open.
+    pub end: Option<Micros>,
+}
+
+/// Whose session it is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawDevice<'a> {
+    /// An id as it came, in any spelling.
+    Id(Cow<'a, str>),
+    /// What an id was replaced by earlier. Never from outside: who could send it could speak for any device.
+    Replaced { device: Cow<'a, str>, randomized: bool },
+}

@@ -3,6 +3,10 @@
 //! Total: for every input it answers with an [`Event`] that no view can choke on, or with a [`Rejection`] that names the
 //! field. It reads no clock; the caller says what time it is.
 
+pub mod wifi;
+
+pub use wifi::{Pseudonyms, WifiRules};
+
 use crate::time::SECOND;
 use crate::words::Words;
 use crate::{DeadLetterKind, Event, EventExtra, EventId, Fixed4, Micros, Movement, RawEvent, ids, limits};
@@ -13,11 +17,13 @@ pub struct Validator {
     pub words: Words,
     /// Event times further ahead of the commit than this are quarantined.
     pub max_future: Micros,
+    /// What WiFi sessions are held to; without it none is taken.
+    pub wifi: Option<WifiRules>,
 }
 
 impl Default for Validator {
     fn default() -> Self {
-        Self { words: Words::default(), max_future: 300 * SECOND }
+        Self { words: Words::default(), max_future: 300 * SECOND, wifi: None }
     }
 }
 
@@ -41,6 +47,9 @@ impl Validator {
     pub fn validate(&self, raw: &RawEvent<'_>, now: Micros, unique_id: impl FnOnce() -> EcoString) -> Result<Event, Rejection> {
         if raw.source < 0 || raw.source > limits::SOURCE_MAX {
             return Err(Rejection::invalid("source_id", eco_format!("must be between 0 and {}", limits::SOURCE_MAX)));
+        }
+        if self.wifi.as_ref().is_some_and(|wifi| i64::from(wifi.source) == raw.source) {
+            return Err(Rejection::invalid("source_id", "names the source of WiFi sessions, which takes nothing else"));
         }
         for (field, text, limit) in [
             ("user_id", &raw.user, limits::USER),
@@ -73,7 +82,7 @@ impl Validator {
         if raw.event_id.starts_with(ids::DERIVED_PREFIX) {
             return Err(Rejection::invalid("event_id", "must not start with `~`"));
         }
-        let time = self.check_time(raw.time.unwrap_or(now), now)?;
+        let time = self.check_time("timestamp", raw.time.unwrap_or(now), now)?;
         let event_id: EcoString = match (&raw.event_id, raw.derived_id) {
             (id, _) if !id.is_empty() => own(id),
             (_, Some(_)) => EcoString::new(),
@@ -106,13 +115,13 @@ impl Validator {
         })
     }
 
-    fn check_time(&self, time: Micros, now: Micros) -> Result<Micros, Rejection> {
+    fn check_time(&self, field: &'static str, time: Micros, now: Micros) -> Result<Micros, Rejection> {
         if !(limits::TIME_MIN..limits::TIME_MAX).contains(&time) {
-            return Err(Rejection::invalid("timestamp", "must lie between the years 1970 and 2200"));
+            return Err(Rejection::invalid(field, "must lie between the years 1970 and 2200"));
         }
         if time > now.saturating_add(self.max_future) {
             let detail = eco_format!("lies {} s in the future", (time - now) / SECOND);
-            return Err(Rejection { kind: DeadLetterKind::Quarantined, field: "timestamp", detail });
+            return Err(Rejection { kind: DeadLetterKind::Quarantined, field, detail });
         }
         Ok(time)
     }

@@ -2,12 +2,14 @@
 
 use super::Config;
 use super::schema::Source;
-use super::values::{AccessScope, RandomizedPolicy, RerankProfile, UnknownPolicy, micros};
+use super::values::{AccessScope, PseudonymPolicy, RandomizedPolicy, RerankProfile, UnknownPolicy, micros};
 use crate::http::config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, InteractionsConfig, LiveConfig, Scope, TlsFiles};
 use crate::projections::FollowerConfig;
 use crate::rerank::{Overrides, Profile, RerankConfig};
 use crate::runs::RunsConfig;
-use crate::service::{ClusterConfig, CommitConfig, CompactionConfig, OccupancyConfig, Privacy, SealingConfig, ServiceConfig};
+use crate::service::{
+    ClusterConfig, CommitConfig, CompactionConfig, OccupancyConfig, Privacy, SealingConfig, ServiceConfig, WifiIngestConfig,
+};
 use crate::trigger::TriggerConfig;
 use desireline_connectors::formats::Format;
 use desireline_connectors::kafka::KafkaConfig;
@@ -42,6 +44,21 @@ fn context(config: &Config, source: SourceId) -> Option<ContextSettings> {
         items: interactions.context_items,
         renew_all: interactions.context_renew_all,
     })
+}
+
+fn wifi_ingest(config: &Config) -> WifiIngestConfig {
+    let wifi = &config.wifi;
+    WifiIngestConfig {
+        source: wifi.source_id,
+        max_session: micros(wifi.max_session),
+        strict_mac: wifi.strict_mac,
+        key_file: (wifi.pseudonyms == PseudonymPolicy::Keyed).then(|| key_file(config)),
+    }
+}
+
+/// The keys of pseudonyms of devices.
+pub fn key_file(config: &Config) -> PathBuf {
+    config.wifi.key_file.clone().unwrap_or_else(|| config.data.dir.join("mac.keys"))
 }
 
 fn wifi(config: &Config, source: SourceId) -> Option<WifiSettings> {
@@ -103,6 +120,7 @@ pub fn service(config: &Config) -> ServiceConfig {
         implied: implied(config),
         words: words(config),
         max_future: micros(config.ingest.max_future),
+        wifi_ingest: wifi_ingest(config),
         clusters: ClusterConfig {
             seed: config.clusters.seed,
             sample_max: config.clusters.sample_max,
@@ -163,6 +181,7 @@ pub fn http(config: &Config) -> HttpConfig {
         body_bytes_max: http.body_max.bytes(),
         decoded_body_bytes_max: http.decoded_body_max.bytes(),
         batch_events_max: http.batch_events_max,
+        batch_sessions_max: config.wifi.batch_sessions_max,
         page_max: http.max_page,
         validation_status: http.validation_status.0,
         request_timeout: http.request_timeout,

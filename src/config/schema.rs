@@ -169,7 +169,7 @@ settings! {
         source_id: u32 = required "1" in "0"..="2147483647";
         /// "push": events come by HTTP or from files. "kafka": the server reads topics.
         kind: SourceKind = default "push";
-        /// The form of its events: "ampelios", "clickstream" or "desireline".
+        /// The form of its events: "ampelios", "clickstream" or "desireline"; "wifi" for WiFi sessions.
         format: Format = default "desireline";
         /// Kafka: `host:port` of one or more brokers.
         brokers: Vec<String> = default "";

@@ -336,7 +336,7 @@ words!(ValidationStatus, false, "400" => Self(400), "422" => Self(422));
 words!(LogFormat, true, "text" => Self::Text, "json" => Self::Json);
 words!(Level, true, "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug, "trace" => Self::Trace);
 words!(SourceKind, true, "push" => Self::Push, "kafka" => Self::Kafka);
-words!(Format, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clickstream, "desireline" => Self::Desireline);
+words!(Format, true, "ampelios" => Self::Ampelios, "clickstream" => Self::Clickstream, "desireline" => Self::Desireline, "wifi" => Self::Wifi);
 words!(Start, true, "earliest" => Self::Earliest, "latest" => Self::Latest);
 words!(AccessScope, true, "ingest" => Self::Ingest, "read" => Self::Read, "admin" => Self::Admin);
 

@@ -26,6 +26,8 @@ pub struct HttpConfig {
     pub decoded_body_bytes_max: usize,
     /// Most events in one `POST /api/ingest-batch`.
     pub batch_events_max: usize,
+    /// Most sessions in one `POST /api/wifi-sessions`.
+    pub batch_sessions_max: usize,
     /// Above this, the `limit` of a listing is lowered to it.
     pub page_max: usize,
     /// The status of an ill-formed or invalid request: 400, or 422 for clients of services that answered so.
@@ -56,6 +58,7 @@ impl Default for HttpConfig {
             body_bytes_max: 16 << 20,
             decoded_body_bytes_max: 64 << 20,
             batch_events_max: 10_000,
+            batch_sessions_max: 10_000,
             page_max: 10_000,
             validation_status: 400,
             request_timeout: Duration::from_secs(30),

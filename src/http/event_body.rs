@@ -53,9 +53,9 @@ pub(super) struct BatchBody {
     events: Vec<serde_json::Value>,
 }
 
-const WITHOUT_NUL: &str = "^[^\\u0000]*$";
+pub(super) const WITHOUT_NUL: &str = "^[^\\u0000]*$";
 
-fn types(types: &[Type]) -> ObjectBuilder {
+pub(super) fn types(types: &[Type]) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(types.iter().cloned().collect::<SchemaType>())
 }
 

@@ -92,6 +92,11 @@ pub(super) async fn ingest(State(state): State<AppState>, JsonBody(bytes): JsonB
 pub(super) async fn ingest_batch(State(state): State<AppState>, body: DataBody) -> Result<Json<BatchReply>, ApiError> {
     let reader = state.clone();
     let read = reading(body.bytes.len(), move || read_batch(&reader, &body)).await??;
+    answer(&state, read).await
+}
+
+/// Makes durable what was read of a batch, and tells what became of it.
+pub(super) async fn answer(state: &AppState, read: Read) -> Result<Json<BatchReply>, ApiError> {
     let accepted = read.events.len();
     let receipt = state.backend.ingest(read.events, read.dead_letters).await?;
     if accepted == 0 {
@@ -115,50 +120,76 @@ struct Batch<'a> {
 }
 
 fn read_batch(state: &AppState, body: &DataBody) -> Result<Read, ApiError> {
-    let events = split(body.kind, &body.bytes)?;
-    let events_max = state.config.batch_events_max;
-    if events.is_empty() {
-        return Err(ApiError::invalid_field("events", "must hold at least one event"));
-    }
-    if events.len() > events_max {
-        let detail = format!("a batch may have at most {events_max} events, not {}", events.len());
-        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", detail));
-    }
+    let rows = |bytes| serde_json::from_slice(bytes).map(|batch: Batch<'_>| batch.events);
+    let events = split(body.kind, &body.bytes, "events", rows)?;
+    between(events.len(), state.config.batch_events_max, "events")?;
     let mut reading = Reading::new(state);
-    reading.done.events.reserve(events.len());
-    reading.done.ids.reserve(events.len());
+    reading.done = Read::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
         reading.read(index, event);
     }
     Ok(reading.done)
 }
 
-/// Finds the events of a body without looking into them.
-fn split(kind: BodyKind, bytes: &Bytes) -> Result<Vec<&[u8]>, ApiError> {
+/// A batch holds something, and not too much.
+pub(super) fn between(rows: usize, rows_max: usize, what: &'static str) -> Result<(), ApiError> {
+    if rows == 0 {
+        return Err(ApiError::invalid_field(what, format!("must hold at least one of the {what}")));
+    }
+    if rows > rows_max {
+        let detail = format!("a batch may have at most {rows_max} {what}, not {rows}");
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", detail));
+    }
+    Ok(())
+}
+
+/// Finds the rows of a body without looking into them: in JSON `rows` does, which knows them to lie in `field`.
+pub(super) fn split<'a>(
+    kind: BodyKind,
+    bytes: &'a Bytes,
+    field: &'static str,
+    rows: impl FnOnce(&'a [u8]) -> serde_json::Result<Vec<&'a RawValue>>,
+) -> Result<Vec<&'a [u8]>, ApiError> {
     match kind {
         BodyKind::Ndjson => {
             let lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
             Ok(lines.filter(|line| !line.is_empty()).collect())
         }
         BodyKind::Json => {
-            let batch: Batch<'_> = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+            let rows = rows(bytes).map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => {
-                    ApiError::invalid_field("events", format!("a body {{\"events\": [...]}} is expected: {error}"))
+                    ApiError::invalid_field(field, format!("a body {{\"{field}\": [...]}} is expected: {error}"))
                 }
                 _ => ApiError::malformed(format!("the body is not JSON: {error}")),
             })?;
-            Ok(batch.events.into_iter().map(|event| event.get().as_bytes()).collect())
+            Ok(rows.into_iter().map(|row| row.get().as_bytes()).collect())
         }
     }
 }
 
-/// What became of the events of a body.
+/// What became of the rows of a body.
 #[derive(Debug, Default)]
-struct Read {
+pub(super) struct Read {
     events: Vec<Event>,
     dead_letters: Vec<DeadLetter>,
     ids: Vec<EcoString>,
     rejected: Vec<RejectedEvent>,
+}
+
+impl Read {
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        Self { events: Vec::with_capacity(rows), ids: Vec::with_capacity(rows), ..Self::default() }
+    }
+
+    pub(super) fn accept(&mut self, event: Event) {
+        self.ids.push(event.reference());
+        self.events.push(event);
+    }
+
+    pub(super) fn refuse(&mut self, index: usize, refusal: &Refusal, letter: DeadLetter) {
+        self.rejected.push(RejectedEvent { index, field: refusal.field().into(), detail: refusal.detail().to_string() });
+        self.dead_letters.push(letter);
+    }
 }
 
 struct Reading<'a> {
@@ -175,14 +206,11 @@ impl<'a> Reading<'a> {
 
     fn read(&mut self, index: usize, payload: &[u8]) {
         match self.event(payload) {
-            Ok(event) => {
-                self.done.ids.push(event.reference());
-                self.done.events.push(event);
-            }
+            Ok(event) => self.done.accept(event),
             Err((source, refusal)) => {
-                self.done.rejected.push(RejectedEvent { index, field: refusal.field().into(), detail: refusal.detail().to_string() });
-                let letter = formats::to_dead_letter(source, Format::Desireline, self.now, "http", refusal, payload);
-                self.done.dead_letters.push(letter);
+                let (validator, format) = (&self.validator, Format::Desireline);
+                let letter = formats::to_dead_letter(validator, source, format, self.now, "http", refusal.clone(), payload);
+                self.done.refuse(index, &refusal, letter);
             }
         }
     }
@@ -202,6 +230,10 @@ impl<'a> Reading<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn split(kind: BodyKind, bytes: &Bytes) -> Result<Vec<&[u8]>, ApiError> {
+        super::split(kind, bytes, "events", |bytes| serde_json::from_slice(bytes).map(|batch: Batch<'_>| batch.events))
+    }
 
     #[test]
     fn events_are_set_apart_in_both_forms() {

@@ -244,8 +244,9 @@ impl Committer {
         if new.is_empty() {
             return Ok(());
         }
-        let controls = new.into_iter().map(|source| Control::Settings(self.inner.settings_of(source))).collect();
-        let mut batch = Batch { controls, ..Batch::default() };
+        let key = new.contains(&self.inner.config.wifi_ingest.source).then(|| self.inner.key_record()).flatten();
+        let settings = new.into_iter().map(|source| Control::Settings(self.inner.settings_of(source)));
+        let mut batch = Batch { controls: settings.chain(key).collect(), ..Batch::default() };
         self.append(&mut batch).await?;
         self.hand_over(Durable::replayed(batch)).await;
         Ok(())

@@ -1,6 +1,7 @@
 //! The settings of the service, validated and complete. The file format and its defaults live in `crate::config`.
 
 use super::occupancy::OccupancyConfig;
+use super::WifiIngestConfig;
 use desireline_records::words::Words;
 use desireline_records::{Micros, SourceSettings};
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub struct ServiceConfig {
     pub implied: Vec<SourceSettings>,
     pub words: Words,
     pub max_future: Micros,
+    pub wifi_ingest: WifiIngestConfig,
     pub clusters: ClusterConfig,
     pub sealing: SealingConfig,
     pub compaction: CompactionConfig,

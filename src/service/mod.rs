@@ -12,6 +12,7 @@
 
 mod commit;
 pub mod config;
+mod devices;
 mod documents;
 mod erasure;
 mod fold;
@@ -28,6 +29,7 @@ pub mod types;
 
 pub use commit::HTTP_PARTITION;
 pub use config::*;
+pub use devices::{KEY_KIND, KEYS_PARTITION, WifiIngestConfig};
 pub use documents::Document;
 pub use fold::{LogFold, SourceFold};
 pub use occupancy::{OccupancyConfig, OccupancyNow, Privacy, Series, SeriesRequest, Shown, SpaceNow};
@@ -75,6 +77,8 @@ struct Inner {
     reader: LogReader,
     engine: Engine,
     validator: Arc<Validator>,
+    /// Of pseudonyms of devices.
+    keys: Option<Arc<crate::privacy::Keys>>,
     fold: RwLock<LogFold>,
     /// Closed when the service stops.
     requests: Mutex<Option<mpsc::Sender<Request>>>,

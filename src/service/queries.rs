@@ -10,7 +10,7 @@ use desireline_connectors::log::{LetterFilter, parse_id};
 use desireline_dataflows::query::{Answer, Query, UserAnswer, UserQuery, merge_users};
 use desireline_dataflows::views::journeys::Journey;
 use desireline_records::time::now_micros;
-use desireline_records::{ClusterModel, ColdPart, DeadLetterKind, LogicalTime, Micros, SourceId, Token, UserIdType};
+use desireline_records::{ClusterModel, ColdPart, DeadLetter, DeadLetterKind, Event, LogicalTime, Micros, SourceId, Token, UserIdType};
 use ecow::EcoString;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -248,6 +248,17 @@ impl Service {
         if letter.kind == DeadLetterKind::Late {
             return Err(ServiceError::Conflict("a late event lies behind the horizon of its source and would be late again".to_owned()));
         }
+        let event = self.inner.read_again(id, &letter)?;
+        self.ingest(vec![event], Vec::new()).await
+    }
+}
+
+impl Inner {
+    fn read_again(&self, id: &str, letter: &DeadLetter) -> Result<Event, ServiceError> {
+        let refused = |field: &str, detail: &str| ServiceError::Conflict(format!("still refused: {field} {detail}"));
+        if let Some(read) = formats::wifi::replay(&self.validator, letter, now_micros()) {
+            return read.map_err(|refusal| refused(refusal.field(), refusal.detail()));
+        }
         let format: Format =
             letter.format.parse().map_err(|_| ServiceError::Conflict(format!("its format `{}` cannot be read again", letter.format)))?;
         let mut raw = formats::parse(format, letter.source, letter.payload.as_bytes())
@@ -256,16 +267,10 @@ impl Service {
             // Replaying twice must not count twice.
             raw.event_id = format!("dead-letter-{id}").into();
         }
-        let event = self
-            .inner
-            .validator
-            .validate(&raw, now_micros(), EcoString::new)
-            .map_err(|rejection| ServiceError::Conflict(format!("still refused: {} {}", rejection.field, rejection.detail)))?;
-        self.ingest(vec![event], Vec::new()).await
+        let read = self.validator.validate(&raw, now_micros(), EcoString::new);
+        read.map_err(|rejection| refused(rejection.field, &rejection.detail))
     }
-}
 
-impl Inner {
     pub(super) async fn at_least(&self, token: Option<Token>) -> Result<(), ServiceError> {
         self.must_be_readable()?;
         match token {

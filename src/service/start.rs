@@ -41,6 +41,7 @@ impl Service {
     /// Opens (and fences) the log and starts the workers, which have nothing to do until [`Begin::begin`]: who follows the views from
     /// a time on subscribes in between.
     pub async fn open(config: ServiceConfig) -> Result<(Self, Begin), ServiceError> {
+        let (wifi, keys) = config.wifi_ingest.open()?;
         let store = Store::open(&config.store_url, &config.store_options)
             .map_err(|error| ServiceError::Unavailable(format!("{error} ({})", error.hint())))?;
         let compaction =
@@ -50,13 +51,14 @@ impl Service {
         let engine = EngineConfig { workers: config.workers, queue_batches: ENGINE_QUEUE, max_open_events: config.max_open_events };
         let engine = Engine::start(engine).map_err(|error| ServiceError::Internal(error.to_string()))?;
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
-        let validator = Validator { words: config.words.clone(), max_future: config.max_future };
+        let validator = Validator { words: config.words.clone(), max_future: config.max_future, wifi: Some(wifi) };
         let inner = Arc::new(Inner {
             queue: Arc::new(Semaphore::new(config.commit.queue_rows_max.max(1))),
             store,
             reader: writer.reader(),
             engine,
             validator: Arc::new(validator),
+            keys,
             fold: RwLock::new(LogFold::default()),
             requests: Mutex::new(Some(requests)),
             as_of: watch::Sender::new(0),
@@ -137,7 +139,11 @@ async fn run(inner: Arc<Inner>, writer: LogWriter, queue: mpsc::Receiver<commit:
     let compactor = writer.compactor();
     let committer = tokio::spawn(Committer::new(inner.clone(), writer, queue, views).run());
     inner.ready.store(true, Ordering::Release);
-    let maintenance = match record_settings(&inner).await {
+    let recorded = match record_settings(&inner).await {
+        Ok(()) => inner.check_keys().await,
+        failed => failed,
+    };
+    let maintenance = match recorded {
         Ok(()) => Some(maintain(&inner, compactor)),
         Err(error) => {
             tracing::error!(%error, "the settings of the sources could not be recorded");

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 /// Columns in a file, at most.
 pub(super) const COLUMNS_MAX: usize = 256;
 
-/// What a column can mean. The order is that of the normal form of a row.
+/// What a column can mean. The order, up to [`NORMAL_ROLES`], is that of the normal form of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Role {
@@ -26,9 +26,13 @@ pub(super) enum Role {
     EventId,
     DocumentId,
     OccurredAt,
+    Space,
+    End,
 }
 
-const ROLES: usize = 13;
+const ROLES: usize = 15;
+/// What identities are made of. Never change it: a file would count again.
+const NORMAL_ROLES: usize = Role::Space as usize;
 
 type Names = &'static [(&'static str, Role)];
 
@@ -57,8 +61,17 @@ const FLAT: Names = &[
     ("occurred_at", Role::OccurredAt),
 ];
 
+const WIFI: Names = &[
+    ("mac_address", Role::User),
+    ("space_id", Role::Space),
+    ("sensor_id", Role::Item),
+    ("start_time", Role::Timestamp),
+    ("end_time", Role::End),
+];
+
 fn names(format: Format) -> Names {
     match format {
+        Format::Wifi => WIFI,
         Format::Ampelios => AMPELIOS,
         Format::Clickstream | Format::Desireline => FLAT,
     }
@@ -67,6 +80,7 @@ fn names(format: Format) -> Names {
 /// Sets of columns of which each file must have at least one.
 fn required(format: Format) -> &'static [&'static [Role]] {
     match format {
+        Format::Wifi => &[&[Role::User], &[Role::Space], &[Role::Timestamp]],
         Format::Ampelios => &[&[Role::Timestamp], &[Role::User], &[Role::EventType]],
         Format::Clickstream | Format::Desireline => &[&[Role::Timestamp, Role::OccurredAt], &[Role::User, Role::Session, Role::Client]],
     }
@@ -200,9 +214,9 @@ impl<'a> Row<'a> {
         self.normal.map(str::as_bytes)
     }
 
-    /// The normal form of a row that is not of the shop format: all its cells, in the order of [`Role`].
+    /// The normal form of a row that is not of the shop format: its cells, in the order of [`Role`].
     pub fn normalise(&self, out: &mut Vec<u8>) {
-        for (index, cell) in self.cells.iter().enumerate() {
+        for (index, cell) in self.cells[..NORMAL_ROLES].iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }

@@ -5,7 +5,7 @@ use super::columns::{Role, Row};
 use super::ordinals::{BLOCK, Ordinals};
 use crate::formats::{self, AmpeliosRow, Format, Malformed, Refusal};
 use desireline_records::validate::Validator;
-use desireline_records::{Event, EventId, Micros, RawEvent};
+use desireline_records::{Event, EventId, Micros, RawEvent, RawStay};
 use ecow::{EcoString, eco_format};
 use std::ops::Range;
 
@@ -51,6 +51,7 @@ impl Block {
         let mut raw = match options.format {
             Format::Ampelios => ampelios_row(row)?.into_raw(id)?,
             Format::Clickstream | Format::Desireline => flat_row(row, id)?,
+            Format::Wifi => return Ok(validator.validate_stay(options.source, &wifi_row(row)?, now)?),
         };
         raw.source = i64::from(options.source);
         formats::complete(&mut raw, now);
@@ -71,6 +72,8 @@ impl Block {
             (Some(line), _) => self.normal.extend_from_slice(line),
             (None, Format::Ampelios) => formats::normalise(&ampelios_row(row)?, &mut self.normal),
             (None, Format::Clickstream | Format::Desireline) => row.normalise(&mut self.normal),
+            // The session says itself which one it is.
+            (None, Format::Wifi) => {}
         }
         let id = EventId::row(&self.normal[start..], 0);
         self.ids.push(id);
@@ -101,6 +104,15 @@ fn ampelios_row<'a>(row: &Row<'a>) -> Result<AmpeliosRow<'a>, Malformed> {
         transaction: row.cell(Role::Transaction).into(),
         value: formats::parse_value("value", row.cell(Role::Value))?,
     })
+}
+
+fn wifi_row<'a>(row: &Row<'a>) -> Result<RawStay<'a>, Malformed> {
+    formats::wifi::from_cells(
+        row.cell(Role::User),
+        row.cell(Role::Space),
+        row.cell(Role::Item),
+        [row.cell(Role::Timestamp), row.cell(Role::End)],
+    )
 }
 
 fn flat_row<'a>(row: &Row<'a>, id: EventId) -> Result<RawEvent<'a>, Malformed> {

@@ -5,12 +5,14 @@
 //! since erasing a user must find them: the first of `user_id`, `visitorid`, `session_id`, `client_id` that stands before a
 //! string or number.
 //!
+//! A payload of WiFi sessions is kept as [`super::wifi::kept`] has it: without the device's address, where addresses are replaced.
+//!
 //! # Known limitations
 //! - A payload longer than the limit cannot be replayed.
 //! - In broken payloads a user id with escapes is found in its escaped spelling.
 
-use super::{Format, Malformed};
-use desireline_records::validate::Rejection;
+use super::{Format, Malformed, wifi};
+use desireline_records::validate::{Rejection, Validator};
 use desireline_records::{DeadLetter, DeadLetterKind, Micros, SourceId, limits};
 use ecow::EcoString;
 
@@ -57,8 +59,9 @@ impl Refusal {
     }
 }
 
-/// The dead letter of a payload. `origin` says where it came from: `topic/partition/offset`, `file:line`, `http`.
+/// The dead letter of a payload that `validator` or its format refused. `origin` says where it came from: `topic/partition/offset`, `file:line`, `http`.
 pub fn to_dead_letter(
+    validator: &Validator,
     source: SourceId,
     format: Format,
     at: Micros,
@@ -67,21 +70,34 @@ pub fn to_dead_letter(
     payload: &[u8],
 ) -> DeadLetter {
     let refusal = refusal.into();
+    let kept = match format {
+        Format::Wifi => wifi::kept(validator.wifi.as_ref(), payload),
+        _ => Kept { user: readable_user(payload), format: format.word(), payload: cut(payload, limits::DEAD_LETTER_PAYLOAD) },
+    };
     DeadLetter {
         source,
         kind: refusal.kind(),
         at,
-        user: readable_user(payload),
+        user: kept.user,
         field: refusal.field().into(),
         detail: refusal.detail().clone(),
         origin: origin.into(),
-        format: format.word().into(),
-        payload: cut(payload, limits::DEAD_LETTER_PAYLOAD),
+        format: kept.format.into(),
+        payload: kept.payload,
     }
 }
 
+/// What is kept of a payload that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub user: EcoString,
+    /// The format by which `payload` can be read again.
+    pub format: &'static str,
+    pub payload: EcoString,
+}
+
 /// The text of `bytes`, at most `limit` bytes of it, whole characters only.
-fn cut(bytes: &[u8], limit: usize) -> EcoString {
+pub(super) fn cut(bytes: &[u8], limit: usize) -> EcoString {
     // A broken byte becomes a character of three: what is left is cut again.
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]);
     let mut end = text.len().min(limit);
@@ -93,19 +109,20 @@ fn cut(bytes: &[u8], limit: usize) -> EcoString {
 
 /// The user that a payload speaks of, as far as that can be read; empty otherwise.
 pub fn readable_user(payload: &[u8]) -> EcoString {
+    let keys = ["\"user_id\"", "\"visitorid\"", "\"session_id\"", "\"client_id\""];
+    keys.into_iter().find_map(|key| readable(key, payload)).unwrap_or_default()
+}
+
+/// The string or number that stands behind a key, written with its quotes.
+pub(super) fn readable(key: &str, payload: &[u8]) -> Option<EcoString> {
     let payload = &payload[..payload.len().min(super::PAYLOAD_BYTES_MAX)];
-    ["\"user_id\"", "\"visitorid\"", "\"session_id\"", "\"client_id\""]
-        .into_iter()
-        .find_map(|key| memchr::memmem::find_iter(payload, key).find_map(|at| token_after(&payload[at + key.len()..])))
-        .unwrap_or_default()
+    memchr::memmem::find_iter(payload, key).find_map(|at| token_after(&payload[at + key.len()..]))
 }
 
 /// The source that a payload names, as far as that can be read: under which the dead letter of a sender who may choose is kept,
 /// since erasing a user looks there.
 pub fn readable_source(payload: &[u8]) -> Option<SourceId> {
-    const KEY: &[u8] = b"\"source_id\"";
-    let payload = &payload[..payload.len().min(super::PAYLOAD_BYTES_MAX)];
-    let token = memchr::memmem::find_iter(payload, KEY).find_map(|at| token_after(&payload[at + KEY.len()..]))?;
+    let token = readable("\"source_id\"", payload)?;
     let source = token.parse::<i64>().ok().filter(|source| (0..=limits::SOURCE_MAX).contains(source))?;
     SourceId::try_from(source).ok()
 }
@@ -176,19 +193,19 @@ mod tests {
     #[test]
     fn payloads_are_cut_at_a_character() {
         let long = format!("{{\"user_id\":\"u\",\"x\":\"{}\"}}", "\u{e9}".repeat(limits::DEAD_LETTER_PAYLOAD));
-        let refusal = Malformed::new("x", "is long");
-        let letter = to_dead_letter(3, Format::Clickstream, 5, "t/0/9", refusal, long.as_bytes());
+        let (validator, refusal) = (Validator::default(), Malformed::new("x", "is long"));
+        let letter = to_dead_letter(&validator, 3, Format::Clickstream, 5, "t/0/9", refusal, long.as_bytes());
         assert!(letter.payload.len() <= limits::DEAD_LETTER_PAYLOAD && letter.payload.len() > limits::DEAD_LETTER_PAYLOAD - 4);
         assert_eq!((letter.user.as_str(), letter.field.as_str(), letter.detail.as_str()), ("u", "x", "is long"));
         assert_eq!((letter.kind, letter.format.as_str(), letter.origin.as_str()), (DeadLetterKind::Malformed, "clickstream", "t/0/9"));
-        let broken = to_dead_letter(3, Format::Ampelios, 5, "http", Malformed::new("", "is no UTF-8"), &[0xff; 5_000]);
+        let broken = to_dead_letter(&validator, 3, Format::Ampelios, 5, "http", Malformed::new("", "is no UTF-8"), &[0xff; 5_000]);
         assert!(broken.payload.len() <= limits::DEAD_LETTER_PAYLOAD);
     }
 
     #[test]
     fn a_rejection_keeps_its_kind() {
         let rejection = Rejection { kind: DeadLetterKind::Quarantined, field: "timestamp", detail: "lies ahead".into() };
-        let letter = to_dead_letter(1, Format::Desireline, 5, "http", rejection, b"{}");
+        let letter = to_dead_letter(&Validator::default(), 1, Format::Desireline, 5, "http", rejection, b"{}");
         assert_eq!((letter.kind, letter.field.as_str(), letter.user.as_str()), (DeadLetterKind::Quarantined, "timestamp", ""));
     }
 }

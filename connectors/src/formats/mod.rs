@@ -14,6 +14,7 @@
 //! | `ampelios` | object with `timestamp,visitorid,event,itemid,transactionid[,value]` | the normalised row, so that a file row and its message are one event |
 //! | `clickstream` | flat event, or `{"event":{…},"metadata":{…}}` | its position in the topic, given by the connector |
 //! | `desireline` | flat event with `event_id`, `source_id`, `item_id`, `value` | its position in the topic, given by the connector |
+//! | `wifi` | object with `mac_address,space_id[,sensor_id],start_time[,end_time]` | device, space and start; see [`wifi`] |
 //!
 //! Parsing gives names to fields; whether their contents are acceptable is the validator's business. [`complete`] fills in
 //! what follows from the time of arrival.
@@ -27,12 +28,13 @@ mod clickstream;
 mod dead;
 mod desireline;
 mod scalar;
+pub mod wifi;
 
 pub use ampelios::AmpeliosRow;
 pub(crate) use ampelios::{normalise, push_field};
 use clickstream::SESSION_USER_CHARS;
 pub(crate) use clickstream::from_properties;
-pub use dead::{Refusal, readable_source, readable_user, to_dead_letter};
+pub use dead::{Kept, Refusal, readable_source, readable_user, to_dead_letter};
 pub(crate) use scalar::parse_value;
 pub use scalar::{check_properties, parse_time_flexible};
 
@@ -58,10 +60,12 @@ pub enum Format {
     Clickstream,
     /// The JSON of `POST /api/ingest`.
     Desireline,
+    /// WiFi sessions, which are no clicks: see [`wifi`].
+    Wifi,
 }
 
 impl Format {
-    pub const ALL: [Self; 3] = [Self::Ampelios, Self::Clickstream, Self::Desireline];
+    pub const ALL: [Self; 4] = [Self::Ampelios, Self::Clickstream, Self::Desireline, Self::Wifi];
 
     /// The name in settings, dead letters and metrics.
     pub fn word(self) -> &'static str {
@@ -69,6 +73,7 @@ impl Format {
             Self::Ampelios => "ampelios",
             Self::Clickstream => "clickstream",
             Self::Desireline => "desireline",
+            Self::Wifi => "wifi",
         }
     }
 }
@@ -81,7 +86,7 @@ impl fmt::Display for Format {
 
 /// The name is none of [`Format::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("unknown format `{0}`; one of ampelios, clickstream, desireline is expected")]
+#[error("unknown format `{0}`; one of ampelios, clickstream, desireline, wifi is expected")]
 pub struct UnknownFormat(pub String);
 
 impl FromStr for Format {
@@ -108,7 +113,7 @@ impl Malformed {
     }
 }
 
-/// Reads one payload. The event belongs to `default_source`, whatever source the body names.
+/// Reads one payload of clicks. The event belongs to `default_source`, whatever source the body names.
 pub fn parse(format: Format, default_source: SourceId, payload: &[u8]) -> Result<RawEvent<'_>, Malformed> {
     read(format, default_source, payload, false)
 }
@@ -119,23 +124,28 @@ pub fn parse_with_body_source(format: Format, default_source: SourceId, payload:
 }
 
 fn read(format: Format, source: SourceId, payload: &[u8], body_source: bool) -> Result<RawEvent<'_>, Malformed> {
+    let text = text_of(payload)?;
+    let mut raw = match format {
+        Format::Ampelios => ampelios::parse(text),
+        Format::Clickstream => clickstream::parse(text),
+        Format::Desireline => desireline::parse(text),
+        Format::Wifi => Err(Malformed::new("", "the payload is a WiFi session, not an event")),
+    }?;
+    if !body_source || raw.source == NO_SOURCE {
+        raw.source = i64::from(source);
+    }
+    Ok(raw)
+}
+
+fn text_of(payload: &[u8]) -> Result<&str, Malformed> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Malformed::new("", eco_format!("the payload is longer than {PAYLOAD_BYTES_MAX} bytes")));
     }
     if payload.is_empty() {
         return Err(Malformed::new("", "the payload is empty"));
     }
-    let text = std::str::from_utf8(payload)
-        .map_err(|error| Malformed::new("", eco_format!("the payload is not UTF-8 from byte {} on", error.valid_up_to())))?;
-    let mut raw = match format {
-        Format::Ampelios => ampelios::parse(text),
-        Format::Clickstream => clickstream::parse(text),
-        Format::Desireline => desireline::parse(text),
-    }?;
-    if !body_source || raw.source == NO_SOURCE {
-        raw.source = i64::from(source);
-    }
-    Ok(raw)
+    std::str::from_utf8(payload)
+        .map_err(|error| Malformed::new("", eco_format!("the payload is not UTF-8 from byte {} on", error.valid_up_to())))
 }
 
 /// What the parsers leave in `source` when the body names none. No body can: sources are not negative, and a negative

@@ -3,7 +3,7 @@
 use super::KafkaConfig;
 use super::forward::Rejected;
 use super::partitions::Reading;
-use crate::formats::{self, Malformed, Refusal};
+use crate::formats::{self, Format, Malformed, Refusal};
 use desireline_records::validate::Validator;
 use desireline_records::{Event, EventId, Micros, Position, Progress};
 use ecow::{EcoString, eco_format};
@@ -63,11 +63,15 @@ impl Batch {
             }
             Err(refusal) => {
                 let (id, offset) = (message.partition(), message.offset());
-                if config.dead_letter_topic.is_some() {
+                let origin = eco_format!("{}/{id}/{offset}", config.topic);
+                let forwarded = config.dead_letter_topic.as_ref().map(|_| refusal.clone());
+                let letter = formats::to_dead_letter(validator, config.source, config.format, now, origin, refusal, payload);
+                if let Some(refusal) = forwarded {
+                    // What the log does not keep of a device is not passed on either.
+                    let payload = if config.format == Format::Wifi { letter.payload.as_bytes() } else { payload };
                     self.rejected.push(Rejected::new(config, id, offset, &refusal, payload));
                 }
-                let origin = eco_format!("{}/{id}/{offset}", config.topic);
-                self.progress.dead_letters.push(formats::to_dead_letter(config.source, config.format, now, origin, refusal, payload));
+                self.progress.dead_letters.push(letter);
             }
         }
         self.advance(partition, message.partition(), message.offset() + 1);
@@ -101,6 +105,9 @@ impl Batch {
 
 fn read(config: &KafkaConfig, validator: &Validator, message: &impl Message, arrived: Micros, now: Micros) -> Result<Event, Refusal> {
     let payload = message.payload().ok_or_else(|| Malformed::new("", "the message has no payload (a tombstone)"))?;
+    if config.format == Format::Wifi {
+        return formats::wifi::read(validator, config.source, payload, now);
+    }
     let mut raw = formats::parse(config.format, config.source, payload)?;
     formats::complete(&mut raw, arrived);
     raw.derived_id.get_or_insert_with(|| EventId::position(&config.topic, message.partition(), message.offset()));
@@ -111,7 +118,6 @@ fn read(config: &KafkaConfig, validator: &Validator, message: &impl Message, arr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::Format;
     use desireline_records::{DeadLetterKind, Fixed4};
     use rdkafka::Timestamp;
     use rdkafka::message::OwnedMessage;

@@ -1,4 +1,5 @@
-//! Dead letters on a topic of their own: the message as it came, with the reason in its headers.
+//! Dead letters on a topic of their own: the message as it came, with the reason in its headers. WiFi sessions go there as the log
+//! keeps them: where addresses are replaced, no address leaves this process.
 //!
 //! Headers: `reason` (text), `kind`, `field`, `source_id`, `topic`, `partition`, `offset`. Delivery is at most once, from a bounded
 //! queue, and never holds up reading; what is dropped is counted in the log of the server.

@@ -41,7 +41,7 @@ pub struct IngestArgs {
     /// Source that the rows belong to
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     source_id: u32,
-    /// Form of the rows: ampelios, clickstream or desireline
+    /// Form of the rows: ampelios, clickstream, desireline or wifi
     #[arg(long, default_value = "ampelios")]
     format: Format,
     /// First load of a source: clusters are trained in two passes

@@ -10,7 +10,7 @@ use super::{CompactionLimits, LogConfig, LogError, LogReader, LogWriter};
 use crate::store::{Store, StoreLimits};
 use desireline_records::{
     Batch, ColdPart, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4, LogicalTime, Movement,
-    PartitionState, Position, Seal, SourceSettings,
+    PartitionState, Position, Seal, SourceSettings, Stay,
 };
 use ecow::EcoString;
 use futures::TryStreamExt;
@@ -78,6 +78,11 @@ pub fn event(random: &mut Random) -> Event {
         page: random.text(&["", "/", "/a/long/page/name?with=query&and=more"]),
         item: random.text(&["", "item7"]),
         extra,
+        stay: random.chance(20).then(|| Stay {
+            end: random.chance(50).then(|| random.below(1 << 50) as i64),
+            space: random.next() as i32,
+            randomized: random.chance(50),
+        }),
     }
 }
 

@@ -1,0 +1,118 @@
+//! Devices of WiFi sessions: by what names the log knows them, and whether the keys of these names are at hand.
+//!
+//! The log records the fingerprint of each key that rows were written with ([`KEY_KIND`]), with the settings of the source or, after a
+//! rotation, at the next start. A key that is recorded but not in the file any more is an error of the source's partition
+//! [`KEYS_PARTITION`] in the status until the file has it again: its devices can neither be recognised nor erased by their addresses.
+
+use super::{Inner, NO_PANIC, PartitionReport, Service, ServiceError};
+use crate::privacy::Keys;
+use desireline_records::time::{format_rfc3339, now_micros};
+use desireline_records::validate::wifi::normal_id;
+use desireline_records::validate::{Pseudonyms, WifiRules};
+use desireline_records::{Control, Micros, Progress, SourceId, Token};
+use ecow::EcoString;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Documents of this kind are named by the fingerprint of a key.
+pub const KEY_KIND: &str = "mac_key";
+/// Under which the status tells of missing keys.
+pub const KEYS_PARTITION: &str = "keys";
+
+/// How rows of WiFi sessions are taken.
+#[derive(Clone, Debug)]
+pub struct WifiIngestConfig {
+    pub source: SourceId,
+    /// A longer session is refused.
+    pub max_session: Micros,
+    /// Ids that are no MAC addresses are refused.
+    pub strict_mac: bool,
+    /// The keys of pseudonyms. Absent: ids are kept.
+    pub key_file: Option<PathBuf>,
+}
+
+impl WifiIngestConfig {
+    /// Reads the keys, which the first start makes.
+    pub(super) fn open(&self) -> Result<(WifiRules, Option<Arc<Keys>>), ServiceError> {
+        let keys = self.key_file.as_deref().map(Keys::open_or_create).transpose();
+        let keys = keys.map_err(|error| ServiceError::Unavailable(error.to_string()))?.map(Arc::new);
+        let rules = WifiRules {
+            source: self.source,
+            max_session: self.max_session,
+            strict_mac: self.strict_mac,
+            pseudonyms: keys.clone().map(|keys| keys as Arc<dyn Pseudonyms>),
+        };
+        Ok((rules, keys))
+    }
+}
+
+impl Service {
+    /// The names that the log may know a device by: its id, and its pseudonyms under every key.
+    pub fn names_of_device(&self, id: &str) -> Vec<EcoString> {
+        let (id, _) = normal_id(id);
+        let pseudonyms = self.inner.keys.iter().flat_map(|keys| keys.pseudonyms(&id));
+        pseudonyms.chain([EcoString::from(id.as_ref())]).collect()
+    }
+
+    /// The source of WiFi sessions.
+    pub fn wifi_source(&self) -> SourceId {
+        self.inner.config.wifi_ingest.source
+    }
+}
+
+impl Service {
+    /// Erases a device by its id, under whatever name the log knows it. `NotFound` when it knows none.
+    pub async fn erase_mac(&self, id: &str) -> Result<(Token, Vec<String>), ServiceError> {
+        let mut erased: Option<(Token, Vec<String>)> = None;
+        for name in self.names_of_device(id) {
+            match self.erase_user(self.wifi_source(), &name).await {
+                Ok((token, run)) => {
+                    let (last, runs) = erased.get_or_insert((token, Vec::new()));
+                    *last = token.max(*last);
+                    runs.push(run);
+                }
+                Err(ServiceError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        erased.ok_or_else(|| ServiceError::NotFound("no WiFi session of this device is known".to_owned()))
+    }
+}
+
+impl Inner {
+    /// What the log is to have of the key in force, when it does not have it yet.
+    pub(super) fn key_record(&self) -> Option<Control> {
+        let fingerprint = self.keys.as_ref()?.fingerprint();
+        let fold = self.fold.read().expect(NO_PANIC);
+        let known = fold.documents.get(KEY_KIND).is_some_and(|keys| keys.contains_key(fingerprint));
+        let body = serde_json::json!({ "since": format_rfc3339(now_micros()) });
+        (!known).then(|| Control::Document { kind: KEY_KIND.into(), key: fingerprint.clone(), body })
+    }
+
+    /// At the start: records a key that rows will be written with from now on, and tells of keys that are missing.
+    pub(super) async fn check_keys(&self) -> Result<(), ServiceError> {
+        let source = self.config.wifi_ingest.source;
+        let missing: Vec<EcoString> = {
+            let here: BTreeSet<&EcoString> = self.keys.iter().flat_map(|keys| keys.fingerprints()).collect();
+            let fold = self.fold.read().expect(NO_PANIC);
+            let recorded = fold.documents.get(KEY_KIND).into_iter().flat_map(|keys| keys.keys());
+            recorded.filter(|fingerprint| !here.contains(fingerprint)).cloned().collect()
+        };
+        if !missing.is_empty() {
+            let error = format!(
+                "the key file lacks keys that devices were named with (fingerprints {}): they can neither be recognised nor erased by \
+                 their addresses; put the keys back behind the one in force, and restart",
+                missing.join(", ")
+            );
+            tracing::error!(source, "{error}");
+            let report = PartitionReport { lag: None, error: Some(error) };
+            self.reports.lock().expect(NO_PANIC).insert((source, KEYS_PARTITION.into()), report);
+        }
+        let met = self.fold.read().expect(NO_PANIC).sources.get(&source).is_some_and(|s| s.recorded);
+        match self.key_record().filter(|_| met) {
+            Some(record) => self.commit(Progress { controls: vec![record], ..Progress::default() }).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
