@@ -337,7 +337,7 @@ impl Run {
         self.compare_on_demand(&context);
         self.compare_counts(&context);
         if let Some(stream) = &mut self.stream {
-            stream.take(&context);
+            stream.take(self.late_before, &context);
             let open: BTreeMap<CellKey, Cell> = expected.clone();
             let mut followed = stream.cells.clone();
             followed.retain(|_, cell| !cell.is_zero());
@@ -452,7 +452,7 @@ impl Followed {
         Self { stream, cells: BTreeMap::new(), spaces: BTreeMap::new() }
     }
 
-    fn take(&mut self, context: &str) {
+    fn take(&mut self, sealed: Micros, context: &str) {
         while let Some(next) = self.stream.try_next() {
             let Next::Changes(changes) = next else { continue };
             for change in changes {
@@ -461,6 +461,7 @@ impl Followed {
                         assert_eq!(self.cells.remove(&key), Some(cell), "{context}: what goes was there");
                     }
                     ViewRow::Cell { key, cell } => assert_eq!(self.cells.insert(key, cell), None, "{context}: one row per key"),
+                    ViewRow::CellShift { key, .. } if key.time >= sealed => panic!("{context}: {key:?} is not sealed"),
                     ViewRow::CellShift { key, cell } => self.cells.entry(key).or_default().add(cell),
                     ViewRow::Space(space) if change.diff < 0 => {
                         assert_eq!(self.spaces.remove(&space.space_id).as_ref(), Some(space.as_ref()), "{context}");
@@ -510,6 +511,21 @@ fn other_batch_sizes_give_the_same_occupancy() {
             run(seed, 1 + (seed % 3) as usize, batch_rows, false, usize::MAX);
         }
     }
+}
+
+/// A session that ended just as long before the boundary as a move may take still decides where a device came from.
+#[test]
+fn a_session_is_kept_as_long_as_a_move_may_come_from_it() {
+    let mut run = Run::new(1, 1_000, false, "a move over the boundary".to_owned());
+    run.step(&Step::Settings(WifiSettings { move_gap: HOUR, ..WifiSettings::default() }));
+    let stay = |end: Micros, space| Stay { end: Some(end), space, randomized: false };
+    let boundary = T0 + DAY;
+    run.step(&Step::Rows(vec![("d0".into(), boundary - 2 * HOUR, stay(boundary - HOUR, 1))]));
+    run.step(&Step::Tick(boundary + DAY));
+    run.step(&Step::Seal(boundary));
+    run.step(&Step::Rows(vec![("d0".into(), boundary, stay(boundary + HOUR, 2))]));
+    run.compare("after the arrival");
+    assert!(run.reference.occupancy().cells().keys().any(|key| key.measure == Measure::Moves && key.space == 1 && key.other == 2));
 }
 
 /// Whatever was sealed and forgotten, memory holds no more than what can still change.

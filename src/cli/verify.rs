@@ -88,8 +88,8 @@ fn failed(error: VerifyError) -> Failure {
 
 fn summary(report: &Report) -> String {
     format!(
-        "as of {}: {} sources, {} events, {} users, {} sessions, {} minutes compared; {} differences\n",
-        report.as_of, report.sources, report.events, report.users, report.sessions, report.minutes, report.difference_count
+        "as of {}: {} sources, {} events, {} users, {} sessions, {} minutes, {} cells of occupancy compared; {} differences\n",
+        report.as_of, report.sources, report.events, report.users, report.sessions, report.minutes, report.cells, report.difference_count
     )
 }
 

@@ -8,18 +8,22 @@
 //! pass over the log. About 200 bytes per event of a slice.
 //!
 //! Known limitations: a running server is compared at rest only; when rows arrive meanwhile the comparison starts over, a few
-//! times. Over HTTP only the minutes of the last 24 hours can be asked for. Minutes that have left memory are not compared.
+//! times. Over HTTP only the minutes of the last 24 hours can be asked for, and occupancy is not compared. Minutes that have left memory
+//! are not compared.
 
 mod observed;
+mod occupancy;
 mod remote;
 
 pub use observed::Local;
+use occupancy::{Cells, is_comparable};
 pub use remote::Remote;
 
 use desireline_connectors::log::{LogError, LogReader};
 use desireline_dataflows::reference::{Reference, SessionFact};
 use desireline_dataflows::views::journeys::Journey;
 use desireline_dataflows::views::minutes::{KEPT, minute_of};
+use desireline_dataflows::views::occupancy::query::Standing;
 use desireline_records::time::format_rfc3339;
 use desireline_records::{Batch, Control, LogicalTime, Micros, SourceId, user_hash};
 use ecow::EcoString;
@@ -81,6 +85,10 @@ pub struct Lines {
     pub journeys: BTreeMap<UserKey, JourneyLine>,
     pub minutes: BTreeMap<MinuteKey, (i64, f64)>,
     pub counts: BTreeMap<SourceId, Counters>,
+    /// What was counted of WiFi sessions.
+    pub cells: Cells,
+    /// On the observed side, when it can tell cells: what they stand for.
+    pub standing: Option<Standing>,
 }
 
 /// The conservation law's counts of one source.
@@ -107,6 +115,8 @@ pub struct Report {
     pub users: u64,
     pub sessions: u64,
     pub minutes: u64,
+    /// Cells of occupancy.
+    pub cells: u64,
     pub sources: u64,
     pub difference_count: u64,
     /// The first of them.
@@ -207,6 +217,7 @@ fn lines(reference: &Reference) -> Lines {
         }
     }
     lines.counts = reference.counts();
+    lines.cells = reference.occupancy().cells();
     lines
 }
 
@@ -239,6 +250,7 @@ pub async fn verify(
     let until = observed.begin().await?;
     let mut minutes: BTreeMap<MinuteKey, (i64, f64)> = BTreeMap::new();
     let mut counts: BTreeMap<SourceId, Counters> = BTreeMap::new();
+    let mut cells = Cells::new();
     let of = slices.max(1);
     for index in 0..of {
         let slice = Slice { index, of };
@@ -255,6 +267,9 @@ pub async fn verify(
             cell.0 += count;
             cell.1 += revenue;
         }
+        for (key, cell) in expected.lines.cells {
+            cells.entry(key).or_default().add(cell);
+        }
         for (source, part) in expected.lines.counts {
             counts.entry(source).or_default().add(&part);
         }
@@ -269,6 +284,11 @@ pub async fn verify(
     report.sources = counts.len() as u64;
     compare_minutes(&mut report, &minutes, &seen_minutes, differences_max);
     report.compare("counters of source", &counts, &seen.counts, differences_max);
+    if let Some(standing) = &seen.standing {
+        cells.retain(|key, _| is_comparable(key, standing));
+        report.cells = cells.len() as u64;
+        report.compare("occupancy", &cells, &seen.cells, differences_max);
+    }
     observed.end(until).await?;
     Ok(report)
 }

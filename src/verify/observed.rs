@@ -20,7 +20,7 @@ const PAGE_USERS: usize = 10_000;
 
 pub struct Local {
     reader: LogReader,
-    store: Store,
+    pub(super) store: Store,
     engine: Arc<Engine>,
     sources: BTreeMap<SourceId, SourceState>,
 }
@@ -33,7 +33,7 @@ impl Local {
         Ok(Self { reader, store, engine: Arc::new(engine), sources: BTreeMap::new() })
     }
 
-    async fn ask(&self, query: Query) -> Result<(LogicalTime, Vec<Answer>), VerifyError> {
+    pub(super) async fn ask(&self, query: Query) -> Result<(LogicalTime, Vec<Answer>), VerifyError> {
         let engine = self.engine.clone();
         let asked = tokio::task::spawn_blocking(move || engine.ask(query)).await;
         Ok(asked.map_err(|error| VerifyError::Server(error.to_string()))??)
@@ -120,6 +120,8 @@ impl Observed for Local {
                 lines.minutes.insert(key, (cell.count, sum_to_f64(cell.revenue)));
             }
         }
+        let (cells, standing) = self.cells().await?;
+        (lines.cells, lines.standing) = (cells, Some(standing));
         for (source, state) in &self.sources {
             let c = &state.counts;
             let counters = Counters {

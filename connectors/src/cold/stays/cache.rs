@@ -309,11 +309,12 @@ impl CellCache {
 
     /// The row groups that may hold what is wanted.
     async fn blocks(&self, store: &Store, parts: &[ColdPart], wanted: &Wanted<'_>) -> Result<Vec<Arc<Block>>, ColdError> {
-        let opened = futures::stream::iter(parts.iter().filter(|part| wanted.meets_part(part)).map(|part| async move {
-            let mut file = PartFile::of(store, part);
+        let files: Vec<(EcoString, PartFile)> =
+            parts.iter().filter(|part| wanted.meets_part(part)).map(|part| (part.name.clone(), PartFile::of(store, part))).collect();
+        let opened = futures::stream::iter(files).map(|(name, mut file)| async move {
             let metadata = file.metadata().await?;
-            Ok::<_, ColdError>((part.name.clone(), file, metadata))
-        }));
+            Ok::<_, ColdError>((name, file, metadata))
+        });
         let opened: Vec<_> = opened.buffered(READS_AT_ONCE).try_collect().await?;
         let mut found = Vec::new();
         let mut missing = Vec::new();
