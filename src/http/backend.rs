@@ -2,12 +2,14 @@
 //! is busy, broken or slow at will.
 
 use crate::projections::{ProjectionStatus, Projections};
+use crate::service::occupancy::{Flow, FlowsPer, Typical, VisitDay};
 use crate::service::*;
 use async_trait::async_trait;
 use desireline_dataflows::changes::ContextRow;
 use desireline_dataflows::views::catalog::Catalog;
+use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::validate::Validator;
-use desireline_records::{CatalogEntry, DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token};
+use desireline_records::{CatalogEntry, DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Space, SpaceId, Token};
 use ecow::EcoString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads the catalog. Short: commits wait meanwhile.
     fn read_catalog(&self, read: &mut dyn FnMut(&Catalog));
     async fn context(&self, source: SourceId, user: EcoString, at_least: Option<Token>) -> Result<At<Option<ContextRow>>, ServiceError>;
+    async fn put_spaces(&self, spaces: Vec<Space>) -> Result<(Token, Vec<SpaceId>), ServiceError>;
+    async fn remove_space(&self, id: SpaceId) -> Result<Token, ServiceError>;
+    /// Reads the space tree. Short: commits wait meanwhile.
+    fn read_tree(&self, read: &mut dyn FnMut(&Tree));
+    async fn series(&self, request: SeriesRequest) -> Result<At<Vec<Series>>, ServiceError>;
+    async fn occupancy_now(&self, at_least: Option<Token>) -> Result<At<OccupancyNow>, ServiceError>;
+    async fn typical(&self, space: SpaceId, weeks: u32, at_least: Option<Token>) -> Result<At<Typical>, ServiceError>;
+    async fn visits(&self, space: SpaceId, from: Micros, to: Micros, at_least: Option<Token>) -> Result<At<Vec<VisitDay>>, ServiceError>;
+    async fn flows(
+        &self,
+        root: Option<SpaceId>,
+        from: Micros,
+        to: Micros,
+        per: FlowsPer,
+        at_least: Option<Token>,
+    ) -> Result<At<Vec<Flow>>, ServiceError>;
+    fn privacy(&self) -> Privacy;
     async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError>;
     async fn sessions(&self, query: SessionsQuery) -> Result<At<Page<SessionRow>>, ServiceError>;
     async fn journeys(&self, query: JourneysQuery) -> Result<At<Page<JourneyRow>>, ServiceError>;
@@ -33,6 +52,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn replay_dead_letter(&self, id: &str) -> Result<Receipt, ServiceError>;
     async fn delete_event(&self, source: SourceId, id: EventId) -> Result<Token, ServiceError>;
     async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError>;
+    async fn erase_mac(&self, id: &str) -> Result<(Token, Vec<String>), ServiceError>;
     /// `NotFound` when the log does not know the partition.
     async fn reset_partition(&self, source: SourceId, partition: &str, position: i64) -> Result<Token, ServiceError>;
     fn validator(&self) -> Arc<Validator>;
@@ -60,6 +80,49 @@ impl Backend for Service {
 
     async fn context(&self, source: SourceId, user: EcoString, at_least: Option<Token>) -> Result<At<Option<ContextRow>>, ServiceError> {
         self.context(source, user, at_least).await
+    }
+
+    async fn put_spaces(&self, spaces: Vec<Space>) -> Result<(Token, Vec<SpaceId>), ServiceError> {
+        self.put_spaces(spaces).await
+    }
+
+    async fn remove_space(&self, id: SpaceId) -> Result<Token, ServiceError> {
+        self.remove_space(id).await
+    }
+
+    fn read_tree(&self, read: &mut dyn FnMut(&Tree)) {
+        self.with_tree(read);
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<At<Vec<Series>>, ServiceError> {
+        self.series(request).await
+    }
+
+    async fn occupancy_now(&self, at_least: Option<Token>) -> Result<At<OccupancyNow>, ServiceError> {
+        self.occupancy_now(at_least).await
+    }
+
+    async fn typical(&self, space: SpaceId, weeks: u32, at_least: Option<Token>) -> Result<At<Typical>, ServiceError> {
+        self.typical(space, weeks, at_least).await
+    }
+
+    async fn visits(&self, space: SpaceId, from: Micros, to: Micros, at_least: Option<Token>) -> Result<At<Vec<VisitDay>>, ServiceError> {
+        self.visits(space, from, to, at_least).await
+    }
+
+    async fn flows(
+        &self,
+        root: Option<SpaceId>,
+        from: Micros,
+        to: Micros,
+        per: FlowsPer,
+        at_least: Option<Token>,
+    ) -> Result<At<Vec<Flow>>, ServiceError> {
+        self.flows(root, from, to, per, at_least).await
+    }
+
+    fn privacy(&self) -> Privacy {
+        self.privacy()
     }
 
     async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError> {
@@ -104,6 +167,10 @@ impl Backend for Service {
 
     async fn erase_user(&self, source: SourceId, user: &str) -> Result<(Token, String), ServiceError> {
         self.erase_user(source, user).await
+    }
+
+    async fn erase_mac(&self, id: &str) -> Result<(Token, Vec<String>), ServiceError> {
+        self.erase_mac(id).await
     }
 
     async fn reset_partition(&self, source: SourceId, partition: &str, position: i64) -> Result<Token, ServiceError> {

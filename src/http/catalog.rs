@@ -65,18 +65,27 @@ pub(super) async fn put_users(State(state): State<AppState>, body: DataBody) -> 
     put(state, body, "users", read_person).await
 }
 
-type ReadEntry = fn(&mut Fields<'_>) -> CatalogEntry;
+/// Reads one entry; its mistakes are noted in the fields.
+pub(super) type ReadEntry<T> = fn(&mut Fields<'_>) -> T;
 
-async fn put(state: AppState, body: DataBody, list: &'static str, read: ReadEntry) -> Result<Json<CatalogReply>, ApiError> {
-    let entries_max = state.config.interactions.catalog_entries_max;
-    let entries = reading(body.bytes.len(), move || read_entries(&body, list, entries_max, read)).await??;
+async fn put(state: AppState, body: DataBody, list: &'static str, read: ReadEntry<CatalogEntry>) -> Result<Json<CatalogReply>, ApiError> {
+    let entries = read_body(body, list, state.config.interactions.catalog_entries_max, read).await?;
     let accepted = entries.len();
     let token = state.backend.put_catalog(entries).await?;
     Ok(Json(CatalogReply { accepted, token: token.to_string() }))
 }
 
-/// All entries of a body, or all its mistakes.
-fn read_entries(body: &DataBody, list: &'static str, entries_max: usize, read: ReadEntry) -> Result<Vec<CatalogEntry>, ApiError> {
+/// All entries of a body, or all its mistakes. Large bodies are read on a blocking thread.
+pub(super) async fn read_body<T: Send + 'static>(
+    body: DataBody,
+    list: &'static str,
+    entries_max: usize,
+    read: ReadEntry<T>,
+) -> Result<Vec<T>, ApiError> {
+    reading(body.bytes.len(), move || read_entries(&body, list, entries_max, read)).await?
+}
+
+fn read_entries<T>(body: &DataBody, list: &'static str, entries_max: usize, read: ReadEntry<T>) -> Result<Vec<T>, ApiError> {
     let lines;
     let several: Vec<&[u8]> = match body.kind {
         BodyKind::Ndjson => {
@@ -111,7 +120,7 @@ fn field_errors(mistakes: Vec<Mistake>) -> Vec<FieldError> {
     mistakes.into_iter().map(|(field, detail)| FieldError::new(field, detail)).collect()
 }
 
-fn read_several(several: &[&[u8]], read: ReadEntry) -> Result<Vec<CatalogEntry>, ApiError> {
+fn read_several<T>(several: &[&[u8]], read: ReadEntry<T>) -> Result<Vec<T>, ApiError> {
     let mut entries = Vec::with_capacity(several.len());
     let (mut rejected, mut at_fault) = (Vec::new(), 0);
     for (index, json) in several.iter().enumerate() {
@@ -137,7 +146,7 @@ fn read_several(several: &[&[u8]], read: ReadEntry) -> Result<Vec<CatalogEntry>,
     Err(error)
 }
 
-fn text(fields: &mut Fields<'_>, name: &'static str, bytes_max: usize) -> Option<EcoString> {
+pub(super) fn text(fields: &mut Fields<'_>, name: &'static str, bytes_max: usize) -> Option<EcoString> {
     fields.text(name, bytes_max).map(|text| EcoString::from(text.as_ref()))
 }
 

@@ -20,6 +20,7 @@ mod catalog_body;
 pub mod config;
 mod context;
 mod dagster;
+mod datasets;
 mod error;
 mod event_body;
 mod fields;
@@ -29,6 +30,8 @@ mod ingest;
 mod interaction_body;
 mod interactions;
 mod live;
+mod occupancy;
+mod occupancy_reply;
 mod openapi;
 mod operations;
 mod params;
@@ -37,8 +40,13 @@ mod projections;
 mod queries;
 mod rerank_body;
 mod serve;
+mod space_table;
+mod spaces;
+mod spaces_body;
 #[cfg(test)]
 mod tests;
+mod wifi_body;
+mod wifi_sessions;
 pub mod wire;
 
 pub use backend::{Backend, Followers};
@@ -48,9 +56,10 @@ pub use live::LiveHub;
 pub use serve::{Listener, ServeError, bind, serve};
 
 use crate::metrics::{Metrics, RunNumbers};
+use crate::occupancy::Occupancy;
 use crate::runs::Runs;
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use ids::IdMaker;
 use std::sync::Arc;
@@ -67,6 +76,7 @@ pub struct AppState {
     backend: Arc<dyn Backend>,
     runs: Runs,
     followers: Arc<dyn Followers>,
+    occupancy: Option<Occupancy>,
     config: Arc<HttpConfig>,
     metrics: Arc<Metrics>,
     live: Arc<LiveHub>,
@@ -85,8 +95,18 @@ impl AppState {
             backend,
             runs,
             followers,
+            occupancy: None,
             metrics,
         }
+    }
+
+    pub fn with_occupancy(self, occupancy: Occupancy) -> Self {
+        Self { occupancy: Some(occupancy), ..self }
+    }
+
+    fn occupancy(&self) -> Result<&Occupancy, ApiError> {
+        let missing = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "this server keeps no occupancy datasets");
+        self.occupancy.as_ref().ok_or_else(missing)
     }
 
     fn run_numbers(&self) -> RunNumbers {
@@ -121,12 +141,14 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
     let ingest = OpenApiRouter::new()
         .routes(routes!(ingest::ingest))
         .routes(routes!(ingest::ingest_batch))
+        .routes(routes!(wifi_sessions::wifi_sessions))
         .routes(routes!(interactions::event))
         // Clients of the original were redirected to this spelling.
         .route("/api/event/", axum::routing::post(interactions::event))
         .routes(routes!(catalog::put_items))
         .routes(routes!(catalog::put_products))
-        .routes(routes!(catalog::put_users));
+        .routes(routes!(catalog::put_users))
+        .routes(routes!(spaces::put_spaces));
     let read = OpenApiRouter::new()
         .routes(routes!(queries::view))
         .routes(routes!(queries::sessions))
@@ -138,6 +160,21 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(catalog::user))
         .routes(routes!(context::context))
         .routes(routes!(context::rerank_items))
+        .routes(routes!(spaces::space))
+        .routes(routes!(occupancy::occupancy))
+        .routes(routes!(occupancy::heat))
+        .routes(routes!(occupancy::typical))
+        .routes(routes!(occupancy::now))
+        .routes(routes!(occupancy::visits))
+        .routes(routes!(occupancy::flows))
+        .routes(routes!(datasets::list))
+        .routes(routes!(datasets::get))
+        .routes(routes!(datasets::results))
+        .routes(routes!(space_table::list))
+        .routes(routes!(space_table::roots))
+        .routes(routes!(space_table::get))
+        .routes(routes!(space_table::children))
+        .routes(routes!(space_table::subtree))
         .routes(routes!(projections::list))
         .routes(routes!(live::subscription::live))
         .routes(routes!(operations::status))
@@ -152,6 +189,11 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(operations::replay))
         .routes(routes!(operations::delete_event))
         .routes(routes!(operations::erase_user))
+        .routes(routes!(wifi_sessions::erase_mac))
+        .routes(routes!(spaces::remove))
+        .routes(routes!(datasets::create))
+        .routes(routes!(datasets::retry))
+        .routes(routes!(datasets::delete))
         .routes(routes!(partitions::reset))
         .routes(routes!(projections::rebuild))
         .routes(routes!(projections::pause))

@@ -31,10 +31,11 @@ const BEARER: &str = "bearer";
             logical time (`as_of`); the token of an ingest reply, given as `at_least`, makes a query see that write.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(ErrorBody, super::operations::KindWord, super::dagster::RunStatusWord, super::dagster::FormatWord)),
+    components(schemas(ErrorBody, super::operations::KindWord, super::dagster::RunStatusWord, super::dagster::FormatWord, super::occupancy::PerWord)),
     tags(
         (name = "ingest", description = "Events in"),
         (name = "views", description = "Answers out"),
+        (name = "occupancy", description = "Which devices were where: spaces, numbers by bins, visits, flows"),
         (name = "shop", description = "What users do with items, and what becomes of it"),
         (name = "runs", description = "Work that outlives a request"),
         (name = "operations", description = "Health, status, dead letters, erasure")

@@ -6,6 +6,7 @@ use super::super::{AppState, router};
 use crate::metrics::Metrics;
 use crate::projections::{FollowerState, ProjectionStatus};
 use crate::runs::{RunStore, Runs, RunsConfig};
+use crate::service::occupancy::{Flow, FlowsPer, Typical, VisitDay};
 use crate::service::*;
 use async_trait::async_trait;
 use axum::Router;
@@ -13,14 +14,28 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use desireline_dataflows::changes::ContextRow;
 use desireline_dataflows::views::catalog::Catalog;
-use desireline_records::validate::Validator;
-use desireline_records::{CatalogEntry, DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Token, UserIdType};
+use desireline_dataflows::views::occupancy::tree::Tree;
+use desireline_records::time::DAY;
+use desireline_records::validate::{Pseudonyms, Validator, WifiRules};
+use desireline_records::{
+    CatalogEntry, Cell, DeadLetter, Event, EventId, LogicalTime, Micros, SourceId, Space, SpaceId, Token, UserIdType,
+};
 use ecow::EcoString;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tower::ServiceExt;
+
+/// A pseudonym that the tests can read.
+#[derive(Debug)]
+struct Reversed;
+
+impl Pseudonyms for Reversed {
+    fn pseudonym(&self, id: &str) -> EcoString {
+        id.chars().rev().collect()
+    }
+}
 
 /// How the next calls end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +63,13 @@ pub struct Fake {
     pub deleted: Mutex<Vec<String>>,
     pub catalog: Mutex<Catalog>,
     pub context: Mutex<Option<ContextRow>>,
+    pub tree: Mutex<Tree>,
+    /// Own numbers of spaces.
+    pub cells: Mutex<Vec<(SpaceId, Micros, Cell)>>,
+    pub visits: Mutex<Vec<VisitDay>>,
+    pub flows: Mutex<Vec<Flow>>,
+    pub privacy: Mutex<Privacy>,
+    pub asked: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -149,6 +171,98 @@ impl Backend for Fake {
         Ok(self.at(row.filter(|row| row.source == source && row.user == user)))
     }
 
+    async fn put_spaces(&self, spaces: Vec<Space>) -> Result<(Token, Vec<SpaceId>), ServiceError> {
+        self.act().await?;
+        let mut tree = self.tree.lock().expect("lock");
+        if tree.cycle(&spaces).is_some() {
+            return Err(ServiceError::Invalid { field: "spaces", detail: "a cycle".into() });
+        }
+        spaces.into_iter().for_each(|space| drop(tree.put(space)));
+        Ok((self.token(), tree.orphans().map(|space| space.space_id).collect()))
+    }
+
+    async fn remove_space(&self, id: SpaceId) -> Result<Token, ServiceError> {
+        self.act().await?;
+        let mut tree = self.tree.lock().expect("lock");
+        if tree.children(id).next().is_some() {
+            return Err(ServiceError::Conflict("it has children".into()));
+        }
+        tree.remove(id).map(|_| self.token()).ok_or_else(|| ServiceError::NotFound("no such space".into()))
+    }
+
+    fn read_tree(&self, read: &mut dyn FnMut(&Tree)) {
+        read(&self.tree.lock().expect("lock"));
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<At<Vec<Series>>, ServiceError> {
+        self.act().await?;
+        self.asked.lock().expect("lock").push(format!("{request:?}"));
+        let (tree, cells) = (self.tree.lock().expect("lock"), self.cells.lock().expect("lock"));
+        let series = |root: &SpaceId| {
+            let subtree = tree.subtree(*root).ok_or_else(|| ServiceError::NotFound(format!("there is no space {root}")))?;
+            let mut rows: std::collections::BTreeMap<Micros, Cell> = Default::default();
+            for (_, time, cell) in
+                cells.iter().filter(|(space, time, _)| subtree.contains(space) && (request.from..request.to).contains(time))
+            {
+                rows.entry(*time).or_default().add(*cell);
+            }
+            Ok(Series { root: *root, rows: rows.into_iter().collect() })
+        };
+        let series: Result<Vec<Series>, ServiceError> = request.roots.iter().map(series).collect();
+        Ok(self.at(series?))
+    }
+
+    async fn occupancy_now(&self, _: Option<Token>) -> Result<At<OccupancyNow>, ServiceError> {
+        self.act().await?;
+        let (tree, cells) = (self.tree.lock().expect("lock"), self.cells.lock().expect("lock"));
+        let begin = cells.iter().map(|(_, time, _)| *time).max().unwrap_or_default();
+        let sum = |id: SpaceId, at: Micros| {
+            let subtree = tree.subtree(id).unwrap_or_default();
+            let mut sum = Cell::ZERO;
+            let of = cells.iter().filter(|(space, time, _)| *time == at && subtree.contains(space));
+            of.for_each(|(_, _, cell)| sum.add(*cell));
+            sum
+        };
+        let now = |space: &Space| SpaceNow {
+            space: space.clone(),
+            running: sum(space.space_id, begin),
+            last: sum(space.space_id, begin - 900_000_000),
+        };
+        Ok(self.at(OccupancyNow { interval_seconds: 900, begin, spaces: tree.iter().map(now).collect() }))
+    }
+
+    async fn typical(&self, space: SpaceId, weeks: u32, at_least: Option<Token>) -> Result<At<Typical>, ServiceError> {
+        let to = 1_728_000_000_000_000;
+        let measure = desireline_records::Measure::Devices(3_600);
+        let from = to - i64::from(weeks) * 7 * desireline_records::time::DAY;
+        let series = self.series(SeriesRequest { roots: vec![space], measure, from, to, at_least }).await?;
+        let rows = &series.value[0].rows;
+        Ok(self.at(Typical::of(rows, to, weeks, *self.privacy.lock().expect("lock"))))
+    }
+
+    async fn visits(&self, space: SpaceId, from: Micros, to: Micros, _: Option<Token>) -> Result<At<Vec<VisitDay>>, ServiceError> {
+        self.act().await?;
+        self.asked.lock().expect("lock").push(format!("{space} {from} {to}"));
+        Ok(self.at(self.visits.lock().expect("lock").clone()))
+    }
+
+    async fn flows(
+        &self,
+        root: Option<SpaceId>,
+        from: Micros,
+        to: Micros,
+        per: FlowsPer,
+        _: Option<Token>,
+    ) -> Result<At<Vec<Flow>>, ServiceError> {
+        self.act().await?;
+        self.asked.lock().expect("lock").push(format!("{root:?} {from} {to} {per:?}"));
+        Ok(self.at(self.flows.lock().expect("lock").clone()))
+    }
+
+    fn privacy(&self) -> Privacy {
+        *self.privacy.lock().expect("lock")
+    }
+
     async fn wait_applied(&self, token: Token, _deadline: Duration) -> Result<(), ServiceError> {
         self.waited.lock().expect("lock").push(token);
         self.act().await
@@ -242,6 +356,15 @@ impl Backend for Fake {
         Ok((self.token(), "run-1".into()))
     }
 
+    async fn erase_mac(&self, id: &str) -> Result<(Token, Vec<String>), ServiceError> {
+        self.act().await?;
+        if id == "nobody" {
+            return Err(ServiceError::NotFound("no WiFi session of this device is known".into()));
+        }
+        self.deleted.lock().expect("lock").push(id.to_owned());
+        Ok((self.token(), vec!["erasure-1".into(), "erasure-2".into()]))
+    }
+
     async fn reset_partition(&self, source: SourceId, partition: &str, position: i64) -> Result<Token, ServiceError> {
         self.act().await?;
         self.deleted.lock().expect("lock").push(format!("{source} {partition} {position}"));
@@ -249,7 +372,8 @@ impl Backend for Fake {
     }
 
     fn validator(&self) -> Arc<Validator> {
-        Arc::default()
+        let wifi = WifiRules { source: 2_000, max_session: 31 * DAY, strict_mac: false, pseudonyms: Some(Arc::new(Reversed)) };
+        Arc::new(Validator { wifi: Some(wifi), ..Validator::default() })
     }
 
     fn as_of(&self) -> LogicalTime {

@@ -3,9 +3,11 @@
 mod contract;
 pub(in crate::http) mod fake;
 mod fuzz;
+mod occupancy;
 mod real;
 mod real_shop;
 mod rerank;
 mod serving;
 mod shop;
+mod wifi_sessions;
 mod wire;
