@@ -1,4 +1,5 @@
-//! Cold parts: sealed sessions as immutable Parquet objects, `cold/sessions/<source>/<content hash>.parquet`.
+//! Cold parts: sealed sessions as immutable Parquet objects, `cold/sessions/<source>/<content hash>.parquet`; and those of WiFi sessions,
+//! with what was counted of them ([`stays`]), which are written, checked, read and merged by the same code.
 //!
 //! What it promises:
 //! - A part is sorted by (key hash, user, start), in row groups of 16 Ki rows and pages of 1 Ki rows with statistics and a
@@ -31,7 +32,10 @@ mod write;
 
 pub use read::{merge_parts, read_range, read_user};
 pub use rows::ColdSession;
-pub use stays::{CellCache, CellCacheStats, ColdStay, merge_cells, merge_stays, read_devices, read_stays, write_cells, write_stays};
+pub use stays::{
+    CellCache, CellCacheStats, ColdStay, MergeStays, StaysWriter, holds_devices, merge_cells, merge_stays, read_devices, read_stays,
+    write_cells, write_stays,
+};
 pub use write::write_part;
 
 use crate::store::Store;

@@ -38,7 +38,7 @@ mod tests;
 
 pub use cache::{CellCache, CellCacheStats};
 pub use cells::{merge_cells, space_order, write_cells};
-pub use read::{holds_devices, merge_stays, read_devices, read_stays};
+pub use read::{MergeStays, holds_devices, merge_stays, read_devices, read_stays};
 pub use rows::ColdStay;
 
 use super::ColdError;
@@ -70,6 +70,7 @@ impl StaysWriter {
         Ok(())
     }
 
+    /// The parts; none without a session.
     pub async fn finish(self) -> Result<Vec<ColdPart>, ColdError> {
         self.0.finish().await
     }

@@ -34,14 +34,15 @@ pub async fn read_stays(
     Ok(found)
 }
 
-/// Every sealed session of some devices (key hash, device), in the order of parts; those taken back are left out.
+/// Every sealed session of some devices (key hash, device), in the order of parts; also those taken back, marked as such: rows for them are
+/// known.
 pub async fn read_devices(store: &Store, parts: &[ColdPart], devices: &[(u64, EcoString)]) -> Result<Vec<ColdStay>, ColdError> {
     let wanted: HashSet<(u64, &str)> = devices.iter().map(|(hash, device)| (*hash, device.as_str())).collect();
     let mut newest =
         Newest::open(store, parts, StayFilter { hashes: hashes_of(devices.iter().map(|(hash, _)| *hash)), ..StayFilter::ALL }).await?;
     let mut found = Vec::new();
     while let Some(row) = newest.next().await? {
-        if !row.stay.deleted && wanted.contains(&(row.key_hash, row.device.as_str())) {
+        if wanted.contains(&(row.key_hash, row.device.as_str())) {
             found.push(row);
         }
     }
@@ -64,7 +65,7 @@ pub async fn holds_devices(store: &Store, part: &ColdPart, devices: &[(u64, EcoS
     Ok(false)
 }
 
-/// What a merge of sessions leaves out besides versions that are not the newest.
+/// What a merge of sessions leaves out besides versions that are not the newest. What was taken back stays: it hides what other parts say.
 #[derive(Clone, Copy, Default)]
 pub struct MergeStays<'a> {
     /// Devices (key hash, device) with all that was exported up to a time.
@@ -72,8 +73,6 @@ pub struct MergeStays<'a> {
     /// Sessions that ended before this. All parts that begin before it must be among those that are merged: what is left out here would
     /// not hide an older version elsewhere.
     pub retained_from: Option<Micros>,
-    /// Nothing lies in other parts: what was taken back has nothing to hide any more.
-    pub whole: bool,
 }
 
 /// Replaces parts by fewer ones that say the same, or less. No part comes back when no session is left.
@@ -88,7 +87,7 @@ pub async fn merge_stays(
     let mut writer = PartsWriter::new(store, source);
     while let Some(row) = newest.next().await? {
         let gone = leave_out.retained_from.is_some_and(|from| row.stay.end < from);
-        if gone || (leave_out.whole && row.stay.deleted) || dropped.has(row.key_hash, &row.device, row.exported_at) {
+        if gone || dropped.has(row.key_hash, &row.device, row.exported_at) {
             continue;
         }
         writer.push(row).await?;
