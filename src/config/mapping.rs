@@ -9,6 +9,7 @@ use crate::rerank::{Overrides, Profile, RerankConfig};
 use crate::runs::RunsConfig;
 use crate::service::{
     ClusterConfig, CommitConfig, CompactionConfig, OccupancyConfig, Privacy, SealingConfig, ServiceConfig, WifiIngestConfig,
+    WifiSealingConfig,
 };
 use crate::trigger::TriggerConfig;
 use desireline_connectors::formats::Format;
@@ -152,6 +153,11 @@ fn occupancy(config: &Config) -> OccupancyConfig {
         spaces_max: wifi.spaces_max,
         cell_cache_bytes: wifi.cell_cache.bytes(),
         alert_percent,
+        sealing: WifiSealingConfig {
+            reopen_every: wifi.reopen_every,
+            reopen_devices_max: wifi.reopen_devices_max,
+            retention: wifi.retention.map(micros),
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Erasure of a user: from every view at once, from log, cold parts and dead letters by a deadline.
 //!
-//! Users of the shop also leave its catalog.
+//! Users of the shop also leave its catalog. Users of WiFi sessions are devices, whose sealed sessions come back into memory first
+//! ([`super::wifi_sealing`]).
 //!
 //! At once: an `Erase` record retracts the user's open events, its sealed sessions and their minutes (re-read from the log, since
 //! views hold no sealed events), and its journey. Later, in the background: the log is rewritten without the user's rows and dead
@@ -12,14 +13,14 @@
 
 use super::fold::PendingErasure;
 use super::{ErasureStatus, Inner, NO_PANIC, Service, ServiceError};
-use desireline_connectors::log::{Compactor, PurgeUser};
+use desireline_connectors::log::{Compactor, LogError, PurgeUser};
 use desireline_dataflows::query::{Answer, Query, UserQuery};
 use desireline_dataflows::reference::Reference;
 use desireline_records::time::now_micros;
 use desireline_records::{Batch, Control, DeadLetterKind, EraseUser, Event, LogicalTime, MinuteCount, Purged, SourceId, Token, user_hash};
 use ecow::EcoString;
 use futures::StreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Queries that began before an erasure may still be reading a replaced cold part for so long; later ones begin again.
@@ -34,6 +35,10 @@ impl Service {
         inner.must_be_ready()?;
         let _history = inner.history.lock().await;
         let user = EcoString::from(user);
+        if inner.has_devices(source) {
+            let (token, ids) = inner.erase_devices(source, &[user]).await?;
+            return Ok((token, ids.into_iter().next().unwrap_or_else(|| erasure_id(token.time))));
+        }
         let committed = inner.committed.load(std::sync::atomic::Ordering::Acquire);
         inner.wait_applied(committed, inner.config.peek_deadline).await?;
         let sealed = inner.sealed_sessions_of(source, &user).await?;
@@ -54,8 +59,12 @@ impl Service {
     }
 }
 
-fn erasure_id(time: LogicalTime) -> String {
+pub(super) fn erasure_id(time: LogicalTime) -> String {
     format!("erasure-{time}")
+}
+
+fn unreadable(error: LogError) -> ServiceError {
+    ServiceError::Unavailable(format!("the log cannot be read: {error}"))
 }
 
 /// What the log says about one user.
@@ -83,9 +92,23 @@ impl Inner {
         self.fold.read().expect(NO_PANIC).sources.get(&source).is_some_and(|s| s.settings.context.is_some())
     }
 
+    /// Those of some users of whom the log has any row, late or dead ones included.
+    pub(super) async fn mentioned(&self, source: SourceId, users: &BTreeSet<EcoString>) -> Result<BTreeSet<EcoString>, ServiceError> {
+        let mut found = BTreeSet::new();
+        let mut batches = self.reader.batches(0, SCAN_ROWS);
+        while found.len() < users.len()
+            && let Some(batch) = batches.next().await
+        {
+            let batch = batch.map_err(unreadable)?;
+            let of_events = batch.events.iter().map(|event| (event.source, &event.user));
+            let named = of_events.chain(batch.dead_letters.iter().map(|letter| (letter.source, &letter.user)));
+            found.extend(named.filter(|(of, user)| *of == source && users.contains(*user)).map(|(_, user)| user.clone()));
+        }
+        Ok(found)
+    }
+
     /// Re-reads the log for one user, up to a time.
     async fn facts(&self, source: SourceId, user: &EcoString, until: LogicalTime) -> Result<Facts, ServiceError> {
-        let unreadable = |e: desireline_connectors::log::LogError| ServiceError::Unavailable(format!("the log cannot be read: {e}"));
         let mut reference = Reference::default();
         let mut facts = Facts::default();
         let mut batches = self.reader.batches(0, SCAN_ROWS);
@@ -152,6 +175,11 @@ impl Inner {
         }
         for (source, users) in &by_source {
             self.rewrite_cold(*source, Some(users)).await?;
+            if self.has_devices(*source) {
+                // What the erasure has taken back of sealed cells: a replay of the rest of the log would not find it.
+                self.flush_residuals().await?;
+                self.drop_devices(users).await?;
+            }
         }
         // The log last: as long as its records name the users, an interrupted erasure is taken up again.
         let mut purge = Vec::new();
@@ -182,7 +210,7 @@ impl Inner {
             requested_at: erase.requested_at,
             deadline: erase.requested_at.saturating_add(deadline),
             log_done: false,
-            cold_parts_done: fold.sources.get(&erase.source).is_none_or(|s| s.cold.is_empty()),
+            cold_parts_done: fold.sources.get(&erase.source).is_none_or(|s| s.cold.is_empty() && s.cold_stays.is_empty()),
             error: errors.get(time).cloned(),
         };
         fold.erasures.iter().map(status).collect()

@@ -26,6 +26,7 @@ mod start;
 mod status;
 mod training;
 pub mod types;
+mod wifi_sealing;
 
 pub use commit::HTTP_PARTITION;
 pub use config::*;
@@ -36,6 +37,7 @@ pub use occupancy::{OccupancyConfig, OccupancyNow, Privacy, Series, SeriesReques
 pub use start::Begin;
 pub(crate) use start::REPLAY_ROWS;
 pub use types::*;
+pub use wifi_sealing::{WifiSealingConfig, WifiSealingStatus};
 
 use commit::{Latencies, Rate, Reply, Request};
 use desireline_connectors::cold::CellCache;
@@ -94,6 +96,7 @@ struct Inner {
     spaces: tokio::sync::Mutex<()>,
     /// Sealed cells that questions have met.
     cell_cache: CellCache,
+    wifi_sealing: wifi_sealing::State,
     trained: Mutex<HashMap<SourceId, training::LastTraining>>,
     reports: Mutex<BTreeMap<(SourceId, EcoString), PartitionReport>>,
     latency: Latencies,

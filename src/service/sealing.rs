@@ -54,6 +54,10 @@ impl Inner {
         let fold = self.fold.read().expect(NO_PANIC);
         let mut due = Vec::new();
         for (source, state) in &fold.sources {
+            // WiFi sessions are sealed by days, in another way.
+            if state.settings.wifi.is_some() {
+                continue;
+            }
             let (Horizon::After(horizon), Some(watermark), Some(late_before)) =
                 (state.settings.horizon, state.watermark, state.late_before)
             else {
@@ -136,7 +140,7 @@ impl Inner {
     }
 
     /// Queries may still be reading parts that were replaced.
-    fn delete_later(&self, names: Vec<EcoString>) {
+    pub(super) fn delete_later(&self, names: Vec<EcoString>) {
         let store = self.store.clone();
         tokio::spawn(async move {
             tokio::time::sleep(GRACE).await;
@@ -154,7 +158,8 @@ impl Inner {
         let listed = self.store.list(cold::FOLDER, None).await.map_err(|e| ServiceError::Unavailable(e.to_string()))?;
         let named: std::collections::BTreeSet<EcoString> = {
             let fold = self.fold.read().expect(NO_PANIC);
-            fold.sources.values().flat_map(|s| s.cold.iter().map(|part| part.name.clone())).collect()
+            let parts = fold.sources.values().flat_map(|s| s.cold.iter().chain(&s.cold_stays).chain(&s.cold_cells));
+            parts.map(|part| part.name.clone()).collect()
         };
         let mut deleted = 0;
         for object in listed.iter().filter(|object| !named.contains(object.name.as_str())) {

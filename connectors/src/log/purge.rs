@@ -67,6 +67,12 @@ impl Purge {
     pub fn rewrite(&self, control: &mut Control, time: LogicalTime) {
         match control {
             Control::Erase(erase) => self.blank(erase, time),
+            Control::Reopen(reopen) => {
+                let source = reopen.source;
+                for named in reopen.devices.iter_mut().filter(|named| self.hits(source, &named.device, time)) {
+                    (named.device, named.stays) = (EcoString::new(), Vec::new());
+                }
+            }
             control if self.is_about_person(control, time) => *control = Control::Removed,
             _ => {}
         }
@@ -77,6 +83,12 @@ impl Purge {
         let name = person.id.to_string();
         let targets = self.users.values().filter_map(|users| users.get(name.as_str()));
         targets.flatten().any(|target| target.in_catalog && time <= target.until)
+    }
+
+    /// Whether the record brings back sealed sessions of one of the users.
+    fn is_named_in(&self, control: &Control, time: LogicalTime) -> bool {
+        let Control::Reopen(reopen) = control else { return false };
+        reopen.devices.iter().any(|named| self.hits(reopen.source, &named.device, time))
     }
 
     /// Blanks an erase record of one of the users.
@@ -109,7 +121,7 @@ impl Purge {
             }
         }
         for (control, time) in object.controls()?.iter().zip(times(|frame| frame.controls)) {
-            touched |= self.is_about_person(control, time);
+            touched |= self.is_about_person(control, time) || self.is_named_in(control, time);
             if let Control::Erase(erase) = control
                 && let Some(target) = self.target_mut(erase.source, &erase.user, time)
             {

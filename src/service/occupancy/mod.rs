@@ -30,7 +30,7 @@ pub use flows::{Flow, FlowsPer};
 pub use privacy::{Privacy, Shown};
 pub use typical::{Hour, Peak, Typical};
 
-use super::{At, NO_PANIC, Service, ServiceError};
+use super::{At, NO_PANIC, Service, ServiceError, WifiSealingConfig};
 use desireline_records::time::{HOUR, SECOND, now_micros};
 use desireline_records::wifi::{self, clock_at};
 use desireline_records::{Cell, CellKey, Measure, Micros, SpaceId, Token, WifiSettings};
@@ -46,11 +46,14 @@ pub struct OccupancyConfig {
     pub cell_cache_bytes: usize,
     /// Shares of a space's capacity that are worth an alert, in percent; ascending.
     pub alert_percent: Vec<u32>,
+    /// How sessions leave memory, and come back.
+    pub sealing: WifiSealingConfig,
 }
 
 impl Default for OccupancyConfig {
     fn default() -> Self {
-        Self { privacy: Privacy::default(), spaces_max: 100_000, cell_cache_bytes: 64 << 20, alert_percent: vec![80, 100] }
+        let sealing = WifiSealingConfig::default();
+        Self { privacy: Privacy::default(), spaces_max: 100_000, cell_cache_bytes: 64 << 20, alert_percent: vec![80, 100], sealing }
     }
 }
 

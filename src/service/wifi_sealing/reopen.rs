@@ -1,0 +1,98 @@
+//! Devices with late rows: their sealed sessions come back into memory, and the rows are applied.
+
+use super::{Inner, NO_PANIC, Sealed, ServiceError, unreadable};
+use desireline_connectors::cold::{self, ColdStay};
+use desireline_dataflows::views::occupancy::query::{OccupancyQuery, Standing};
+use desireline_records::{Control, LogicalTime, Reopen, ReopenedDevice, SealedStay, Token};
+use ecow::EcoString;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+
+/// A record has at most this many sessions, or one device.
+const RECORD_STAYS_MAX: usize = 50_000;
+/// Devices whose sessions are read from the parts together.
+const READ_DEVICES_MAX: usize = 256;
+
+/// A device: its key hash and its name.
+pub(super) type DeviceKey = (u64, EcoString);
+
+impl Inner {
+    /// Reopens devices with pending rows: those with the lowest key hashes, at most `wifi.reopen_devices_max`.
+    pub(super) async fn reopen_pending(&self) -> Result<(), ServiceError> {
+        // Nothing is late before days are sealed.
+        if self.wifi_sealed().is_none_or(|sealed| sealed.begun().is_none()) {
+            return Ok(());
+        }
+        if self.pending().await?.1.is_empty() {
+            return Ok(());
+        }
+        let _history = self.history.lock().await;
+        self.settled().await?;
+        let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
+        let (standing, mut devices) = self.pending().await?;
+        devices.truncate(self.config.occupancy.sealing.reopen_devices_max);
+        let reopened = devices.len();
+        self.reopen(&sealed, &standing, devices).await?;
+        tracing::debug!(devices = reopened, "devices with late WiFi sessions were reopened");
+        self.pending().await.map(drop)
+    }
+
+    /// Devices with pending rows, by key hash.
+    async fn pending(&self) -> Result<(std::sync::Arc<Standing>, Vec<DeviceKey>), ServiceError> {
+        let devices_max = self.config.occupancy.sealing.reopen_devices_max;
+        let (_, standing, answers) = self.ask_occupancy(OccupancyQuery::Pending { devices_max }).await?;
+        let pending = answers.into_iter().flat_map(|answer| answer.pending);
+        let mut devices: Vec<DeviceKey> = pending.map(|device| (device.hash, device.device)).collect();
+        devices.sort_unstable();
+        self.wifi_sealing.gauges.lock().expect(NO_PANIC).pending_devices = devices.len();
+        Ok((standing, devices))
+    }
+
+    /// Brings back all sealed sessions of some devices, and waits until their pending rows are applied. The history lock must be held.
+    pub(super) async fn reopen(&self, sealed: &Sealed, standing: &Standing, devices: Vec<DeviceKey>) -> Result<(), ServiceError> {
+        let erased: HashMap<&EcoString, LogicalTime> = standing.erased.iter().map(|(device, at)| (device, *at)).collect();
+        let mut record = Record::default();
+        let mut last = None;
+        for devices in devices.chunks(READ_DEVICES_MAX) {
+            let rows = cold::read_devices(&self.store, &sealed.stays, devices).await.map_err(unreadable)?;
+            let mut by_device: BTreeMap<DeviceKey, (bool, Vec<SealedStay>)> =
+                devices.iter().map(|device| (device.clone(), Default::default())).collect();
+            for ColdStay { key_hash, device, randomized, stay, exported_at } in rows {
+                let counts = erased.get(&device).is_none_or(|at| exported_at > *at);
+                if let (true, Some(known)) = (counts, by_device.get_mut(&(key_hash, device))) {
+                    known.0 |= randomized;
+                    known.1.push(stay);
+                }
+            }
+            for ((_, device), (randomized, stays)) in by_device {
+                if record.stays + stays.len() > RECORD_STAYS_MAX && !record.devices.is_empty() {
+                    last = Some(self.commit_reopen(sealed, std::mem::take(&mut record)).await?);
+                }
+                record.stays += stays.len();
+                record.devices.push(ReopenedDevice { device, randomized, stays });
+            }
+        }
+        if !record.devices.is_empty() {
+            last = Some(self.commit_reopen(sealed, record).await?);
+        }
+        match last {
+            Some(token) => self.wait_applied(token.time, self.config.peek_deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn commit_reopen(&self, sealed: &Sealed, record: Record) -> Result<Token, ServiceError> {
+        self.wifi_sealing.reopened.store(true, Ordering::Release);
+        let reopened = record.devices.len() as u64;
+        let token = self.commit_control(Control::Reopen(Reopen { source: sealed.source, devices: record.devices })).await?;
+        self.wifi_sealing.gauges.lock().expect(NO_PANIC).reopened_devices += reopened;
+        Ok(token)
+    }
+}
+
+/// A record that is being filled.
+#[derive(Default)]
+struct Record {
+    devices: Vec<ReopenedDevice>,
+    stays: usize,
+}

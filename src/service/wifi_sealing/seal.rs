@@ -1,0 +1,99 @@
+//! Sealing days, and what has changed of sealed ones since.
+
+use super::{Inner, NO_PANIC, Sealed, ServiceError, day_of, now_micros, unreadable};
+use desireline_connectors::cold::{self, ColdStay, StaysWriter};
+use desireline_dataflows::views::occupancy::query::{DeviceStay, OccupancyQuery};
+use desireline_records::time::format_rfc3339;
+use desireline_records::{Cell, CellKey, Control, Horizon, LogicalTime, Micros, SealFrom, SealStays};
+use std::sync::atomic::Ordering;
+
+/// Slices of the key hashes in which sessions are read from the views: bounds what is in memory at once.
+const SLICES: u64 = 16;
+
+impl Inner {
+    /// Seals what can be sealed, and what has changed of sealed days.
+    pub(super) async fn seal_stays(&self) -> Result<(), ServiceError> {
+        let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
+        let due = self.days_due();
+        let boundary = due.max(sealed.begun());
+        let Some(boundary) = boundary else { return Ok(()) };
+        if Some(boundary) > sealed.boundary || self.has_residuals(boundary).await? {
+            let _history = self.history.lock().await;
+            self.seal_to(boundary).await?;
+        }
+        Ok(())
+    }
+
+    /// Up to where days can be sealed now.
+    fn days_due(&self) -> Option<Micros> {
+        let fold = self.fold.read().expect(NO_PANIC);
+        let state = fold.sources.values().find(|state| state.recorded && state.settings.wifi.is_some())?;
+        let Horizon::After(horizon) = state.settings.horizon else { return None };
+        Some(day_of(state.watermark?.saturating_sub(horizon).min(fold.last_tick?)))
+    }
+
+    /// Whether memory has anything of sealed days that a part should have.
+    async fn has_residuals(&self, boundary: Micros) -> Result<bool, ServiceError> {
+        if self.wifi_sealing.reopened.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        let (_, _, answers) = self.ask_occupancy(OccupancyQuery::SealableCells { boundary }).await?;
+        Ok(answers.iter().any(|answer| !answer.cells.is_empty()))
+    }
+
+    /// Seals up to a boundary, or, where it stands already, what has changed before it. The history lock must be held.
+    pub(super) async fn seal_to(&self, boundary: Micros) -> Result<(), ServiceError> {
+        let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
+        let boundary = Some(boundary).max(sealed.begun()).unwrap_or(boundary);
+        if sealed.late_before < Some(boundary) {
+            self.commit_control(Control::SealFrom(SealFrom { source: sealed.source, boundary })).await?;
+        }
+        self.settled().await?;
+        let stays = self.export_stays(&sealed, boundary).await?;
+        let cells = self.export_cells(&sealed, boundary).await?;
+        self.wifi_sealing.reopened.store(false, Ordering::Release);
+        if stays.is_empty() && cells.is_empty() && Some(boundary) == sealed.boundary {
+            return Ok(());
+        }
+        let sessions: u64 = stays.iter().map(|part| part.rows).sum();
+        let counted: u64 = cells.iter().map(|part| part.rows).sum();
+        let seal = SealStays { source: sealed.source, boundary, stays, cells, intervals: sealed.intervals };
+        let token = self.commit_control(Control::SealStays(seal)).await?;
+        self.wait_applied(token.time, self.config.peek_deadline).await?;
+        let mut gauges = self.wifi_sealing.gauges.lock().expect(NO_PANIC);
+        (gauges.seals, gauges.last_sealed_at) = (gauges.seals + 1, Some(now_micros()));
+        tracing::info!(sessions, cells = counted, boundary = format_rfc3339(boundary), "WiFi sessions were sealed");
+        Ok(())
+    }
+
+    async fn export_stays(&self, sealed: &Sealed, boundary: Micros) -> Result<Vec<desireline_records::ColdPart>, ServiceError> {
+        let mut writer = StaysWriter::new(&self.store, sealed.source);
+        let width = u64::MAX / SLICES + 1;
+        for hash_from in (0..SLICES).map(|slice| slice * width) {
+            let query = OccupancyQuery::Sealable { boundary, hash_from, hash_to: hash_from + (width - 1) };
+            let (as_of, standing, answers) = self.ask_occupancy(query).await?;
+            let stays = answers.into_iter().flat_map(|answer| answer.stays);
+            let mut rows: Vec<ColdStay> = stays.map(|stay| exported(stay, as_of, standing.retained_from)).collect();
+            rows.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+            writer.push(rows).await.map_err(unreadable)?;
+        }
+        writer.finish().await.map_err(unreadable)
+    }
+
+    async fn export_cells(&self, sealed: &Sealed, boundary: Micros) -> Result<Vec<desireline_records::ColdPart>, ServiceError> {
+        let (_, _, answers) = self.ask_occupancy(OccupancyQuery::SealableCells { boundary }).await?;
+        let cells: Vec<(CellKey, Cell)> = answers.into_iter().flat_map(|answer| answer.cells).collect();
+        cold::write_cells(&self.store, sealed.source, cells).await.map_err(unreadable)
+    }
+}
+
+fn order(stay: &ColdStay) -> (u64, &str, Micros, i32) {
+    (stay.key_hash, &stay.device, stay.stay.start, stay.stay.space)
+}
+
+/// A session that retention would remove at once hides what earlier parts say of it, and is no more.
+fn exported(stay: DeviceStay, exported_at: LogicalTime, retained_from: Option<Micros>) -> ColdStay {
+    let DeviceStay { hash, device, randomized, mut stay } = stay;
+    stay.deleted |= retained_from.is_some_and(|from| stay.end < from);
+    ColdStay { key_hash: hash, device, randomized, stay, exported_at }
+}
