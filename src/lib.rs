@@ -6,6 +6,8 @@ pub mod dashboard;
 pub mod generate;
 pub mod http;
 pub mod metrics;
+pub mod occupancy;
+pub mod privacy;
 pub mod projections;
 pub mod rerank;
 pub mod runs;

@@ -1,3 +1,4 @@
+pub mod bins;
 pub mod cold;
 pub mod csv;
 pub mod dataset;

@@ -30,6 +30,8 @@ def plain(value):
     if isinstance(value, dict):
         return [plain(field) for field in value.values()]
     if isinstance(value, datetime.datetime):
+        # Without a zone UTC is meant.
+        value = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
         return (value - EPOCH) // datetime.timedelta(microseconds=1)
     if isinstance(value, (datetime.date, decimal.Decimal)):
         return str(value)

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::{ConfigArgs, out};
 use crate::config::{self, Config, document, mapping};
+use crate::occupancy;
 use crate::projections::{self, Target};
 use clap::Args;
 use desireline_dataflows::changes::View;
@@ -31,6 +32,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let inputs = args.config.inputs();
     let config = config::load(&inputs)?;
     let targets = projections::configured(&config)?;
+    occupancy::config::external(&config)?;
     let file = inputs.file.map_or("no file, built-in defaults".to_owned(), |path| path.display().to_string());
     out(&format!("The configuration is valid ({file}).\n{}", summary(&config, &targets)));
     Ok(())
@@ -48,6 +50,8 @@ fn summary(config: &Config, targets: &[Box<dyn Target>]) -> String {
         let from = if source.topics.is_empty() { "HTTP and files".to_owned() } else { source.topics.join(", ") };
         lines.push(format!("source   {} ({}), {}, from {from}", source.source_id, source.name, source.format.word()));
     }
+    let datasets = occupancy::config::store_url(config);
+    lines.push(format!("datasets {datasets}, of {}", occupancy::config::source_word(config)));
     for target in targets {
         let views: Vec<&str> = target.views().iter().map(View::word).collect();
         lines.push(format!("target   {}, of {}", target.name(), views.join(", ")));

@@ -3,6 +3,7 @@
 use super::failure::{Exit, Failure};
 use super::lock::{DataLock, local_folder};
 use crate::config::{Config, mapping};
+use crate::occupancy::{self, Occupancy};
 use crate::projections::{self, Projections, Target};
 use crate::runs::Runs;
 use crate::service::Service;
@@ -19,6 +20,7 @@ pub struct Stack {
     pub service: Service,
     pub runs: Runs,
     pub projections: Projections,
+    pub occupancy: Occupancy,
     followers: JoinSet<()>,
     followers_stop: CancellationToken,
     /// Released last.
@@ -33,6 +35,7 @@ impl Stack {
 
     /// The same, with projections into `targets`.
     pub async fn with_targets(config: &Config, targets: Vec<Box<dyn Target>>) -> Result<Self, Failure> {
+        let external = occupancy::config::external(config)?;
         let service_config = mapping::service(config);
         let lock = local_folder(&service_config.store_url).map(|folder| DataLock::acquire(&folder)).transpose()?;
         let store = service_config.store_url.clone();
@@ -44,12 +47,16 @@ impl Stack {
         })?;
         let runs = Runs::new(mapping::runs(config), Arc::new(service.clone()));
         trigger::register(&runs, mapping::trigger(config), Arc::new(service.clone()));
+        let sessions = external.unwrap_or_else(|| Arc::new(occupancy::Live::new(service.clone())));
+        let objects = occupancy::config::store(config)?;
+        let limits = occupancy::config::limits(config);
+        let occupancy = Occupancy::new(limits, sessions, objects, runs.clone(), Arc::new(service.clone()));
         let followers_stop = CancellationToken::new();
         let mut followers = JoinSet::new();
         let prepared = projections::prepare(&service, targets, &mapping::followers(config), &followers_stop).await;
         begin.begin(prepared.ends.clone());
         let projections = prepared.begin(&mut followers);
-        Ok(Self { service, runs, projections, followers, followers_stop, _lock: lock })
+        Ok(Self { service, runs, projections, occupancy, followers, followers_stop, _lock: lock })
     }
 
     /// Waits for the replay and takes up the runs that it brought.
@@ -64,11 +71,13 @@ impl Stack {
             finished = restored.finished,
             "runs restored"
         );
+        self.occupancy.begin(|kind| self.service.documents(kind));
         Ok(())
     }
 
     /// Runs first: they write to the service. Then the followers, which give their targets what they have.
     pub async fn stop(mut self) {
+        self.occupancy.stop().await;
         self.runs.stop().await;
         self.followers_stop.cancel();
         let ended = tokio::time::timeout(FOLLOWERS_GRACE, async { while self.followers.join_next().await.is_some() {} });

@@ -38,6 +38,7 @@ use tree::{Kind, Node, Origin};
 pub const DEFAULT_FILE: &str = "desireline.toml";
 /// The prefix of variables that are settings.
 pub const ENV_PREFIX: &str = "DESIRELINE__";
+const TIPPERS_DB_URL: &str = "TIPPERS_DB_URL";
 /// The longest way to a setting is `source.0.properties.name`; a tree without end would exhaust the stack.
 const PATH_PARTS_MAX: usize = 8;
 /// Larger files are refused.
@@ -164,6 +165,11 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
         Some(path) => read_file(path, &mut mistakes),
         None => Node::table(Origin::Default),
     };
+    // The one variable without the prefix: services that this one takes the place of are told so.
+    for (name, value) in inputs.env.iter().filter(|(name, value)| name == TIPPERS_DB_URL && !value.is_empty()) {
+        let path = ["occupancy", "database_url"].map(str::to_owned);
+        overlay(&mut tree, &path, value, Origin::Environment(name.clone()), &mut mistakes);
+    }
     let mut env: Vec<_> = inputs.env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
     // Numbered entries are appended in order: `…__2__…` before `…__10__…`.
     env.sort_by_key(|(name, _)| (env_path(name).iter().map(|part| (part.parse::<u64>().ok(), part.clone())).collect::<Vec<_>>(), name));

@@ -79,6 +79,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
 
     let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));
     let state = AppState::new(http_config, backend, stack.runs.clone(), stack.projections.clone(), metrics);
+    let state = state.with_occupancy(stack.occupancy.clone());
     let http_stop = CancellationToken::new();
     let until = http_stop.clone().cancelled_owned();
     let failed = stop.clone();
