@@ -57,7 +57,7 @@ enum Step {
     Tick(Micros),
     Spaces(Vec<Control>),
     Settings(WifiSettings),
-    /// Deletes the n-th session that can be deleted.
+    /// Deletes the n-th session.
     Delete(u64),
     Erase(EcoString),
     Seal(Micros),
@@ -97,7 +97,10 @@ fn plan(seed: u64) -> Vec<Step> {
             10 | 11 => steps.push(Step::Tick(now + (random.below(3_600) as i64 - 1_800) * SECOND)),
             12..=14 => steps.push(Step::Spaces((0..1 + random.below(3)).map(|_| space(&mut random)).collect())),
             15 if !sealed && random.chance(50) => steps.push(Step::Settings(settings(&mut random))),
-            15 => steps.push(Step::Delete(random.next())),
+            15 => {
+                steps.push(Step::Delete(random.next()));
+                steps.push(Step::Delete(random.next()));
+            }
             16 => steps.push(Step::Erase(device(random.below(12)).0)),
             17 | 18 if !seed.is_multiple_of(4) => {
                 sealed = true;
@@ -240,7 +243,8 @@ impl Run {
                 self.control(Control::Settings(SourceSettings { wifi: Some(wifi.clone()), ..SourceSettings::defaults(SOURCE) }));
             }
             Step::Delete(n) => {
-                let ids = self.reference.occupancy().ids(self.late_before);
+                // One that began on a sealed day stays, whether memory has it or not.
+                let ids = self.reference.occupancy().ids();
                 if let Some(id) = ids.get(*n as usize % ids.len().max(1)) {
                     self.control(Control::DeleteEvent { source: SOURCE, id: *id });
                 }
@@ -378,9 +382,10 @@ impl Run {
         let boundary = first.standing.as_ref().and_then(|standing| standing.boundary).unwrap_or(Micros::MIN);
         let mut sealed: BTreeMap<(EcoString, SpaceId, Micros), (bool, SealedStay)> = BTreeMap::new();
         let hot = parts.iter().flat_map(|part| &part.stays);
-        for stay in self.cold.known().filter(|stay| !stay.stay.deleted).chain(hot) {
+        for stay in self.cold.known().chain(hot) {
             sealed.insert((stay.device.clone(), stay.stay.space, stay.stay.start), (stay.randomized, stay.stay.clone()));
         }
+        sealed.retain(|_, (_, stay)| !stay.deleted);
         let mut early: BTreeSet<(CellKey, EcoString, bool)> = BTreeSet::new();
         for ((device, space, _), (randomized, stay)) in sealed {
             let width = i64::from(interval) * SECOND;

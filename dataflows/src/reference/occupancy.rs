@@ -27,6 +27,8 @@ pub struct Occupancy {
     devices: BTreeMap<EcoString, Device>,
     spaces: BTreeMap<SpaceId, Space>,
     last_tick: Micros,
+    /// Sessions that begin before this cannot be taken back alone.
+    late_before: Micros,
 }
 
 /// A session with both ends.
@@ -60,6 +62,7 @@ impl Occupancy {
                     (self.source, self.settings) = (Some(settings.source), wifi.clone());
                 }
             }
+            Control::SealFrom(from) => self.late_before = self.late_before.max(from.boundary),
             Control::Space(space) => drop(self.spaces.insert(space.space_id, space.clone())),
             Control::SpaceRemoved { space_id } => drop(self.spaces.remove(space_id)),
             Control::Reopen(reopen) => self.reopen(reopen, counts),
@@ -87,7 +90,8 @@ impl Occupancy {
 
     fn delete(&mut self, id: EventId, counts: &mut CountFacts) {
         for (name, device) in &mut self.devices {
-            let hit = device.sessions.keys().find(|(start, space)| EventId::stay(name, *space, *start) == id).copied();
+            let mut open = device.sessions.keys().filter(|(start, _)| *start >= self.late_before);
+            let hit = open.find(|(start, space)| EventId::stay(name, *space, *start) == id).copied();
             if let Some(key) = hit {
                 device.sessions.remove(&key);
                 device.deleted.insert(key);
@@ -178,11 +182,10 @@ impl Occupancy {
         self.spaces.values()
     }
 
-    /// Sessions that can be deleted by id: those that begin at or after `from`.
-    pub fn ids(&self, from: Micros) -> Vec<EventId> {
+    /// The ids of all sessions.
+    pub fn ids(&self) -> Vec<EventId> {
         let of_device = |(name, device): (&EcoString, &Device)| -> Vec<EventId> {
-            let wanted = device.sessions.keys().filter(|(start, _)| *start >= from);
-            wanted.map(|(start, space)| EventId::stay(name, *space, *start)).collect()
+            device.sessions.keys().map(|(start, space)| EventId::stay(name, *space, *start)).collect()
         };
         self.devices.iter().flat_map(of_device).collect()
     }

@@ -359,10 +359,13 @@ impl Devices {
         sessions.source(source).counts.deleted += 1;
     }
 
-    /// The session in memory that has the id.
+    /// The session that has the id. Not one that began on a sealed day, though memory may have it: what else its device did on that day
+    /// is not known here.
     fn with_id(&self, id: EventId) -> Option<(u32, Held)> {
+        let open = self.standing.late_before.unwrap_or(Micros::MIN);
         let of_device = |(slot, device): (u32, &Device)| {
-            let hit = device.track.iter().find(|held| EventId::stay(&device.name, held.space, held.start) == id)?;
+            let mut sessions = device.track.iter().filter(|held| held.start >= open);
+            let hit = sessions.find(|held| EventId::stay(&device.name, held.space, held.start) == id)?;
             Some((slot, *hit))
         };
         (0..).zip(&self.slots).find_map(of_device)
@@ -455,9 +458,7 @@ impl Devices {
             let stay = |stay| DeviceStay { hash: device.hash, device: device.name.clone(), randomized: device.randomized, stay };
             found.extend(device.track.iter().filter(|held| self.is_sealable(held, boundary)).map(|held| stay(held.sealed())));
             let deleted = device.deleted.iter().filter(|(start, _)| *start < boundary);
-            found.extend(
-                deleted.map(|(start, space)| stay(SealedStay { start: *start, end: *start, space: *space, open: false, deleted: true })),
-            );
+            found.extend(deleted.map(|(start, space)| stay(taken_back(*start, *space))));
         }
         found.sort_unstable_by(|a, b| (a.hash, &a.device, &a.stay).cmp(&(b.hash, &b.device, &b.stay)));
         found
@@ -479,7 +480,8 @@ impl Devices {
         Some(DeviceAnswer { randomized: device.randomized, stays, pending: device.pending.len() })
     }
 
-    /// Sessions in spaces that `wanted` names, and that touch `[from, to)`, by device: (device, its sessions by space and start).
+    /// Sessions in spaces that `wanted` names, and that touch `[from, to)`, by device: (device, its sessions by space and start). Also
+    /// those that were taken back, which cold parts may still have.
     pub fn present(
         &self,
         wanted: impl Fn(SpaceId) -> bool,
@@ -491,6 +493,8 @@ impl Devices {
         for device in self.devices() {
             let touching = device.track.iter().filter(|held| held.start < to && held.end >= from && wanted(held.space));
             stays.extend(touching.map(Held::sealed));
+            let deleted = device.deleted.iter().filter(|(start, space)| *start < to && wanted(*space));
+            stays.extend(deleted.map(|(start, space)| taken_back(*start, *space)));
             if !stays.is_empty() {
                 stays.sort_unstable_by_key(|stay| (stay.space, stay.start));
                 each(device.hash, &device.name, device.randomized, &mut stays);
@@ -531,10 +535,14 @@ impl Devices {
     }
 }
 
+fn taken_back(start: Micros, space: SpaceId) -> SealedStay {
+    SealedStay { start, end: start, space, open: false, deleted: true }
+}
+
 /// Adds a bin for every bin that one of these sessions (of one device in one space, by start) touches, once.
 pub fn distinct_bins(stays: &[SealedStay], width: Micros, mut each: impl FnMut(Micros)) {
     let mut next = i64::MIN;
-    for stay in stays {
+    for stay in stays.iter().filter(|stay| !stay.deleted) {
         let bins = desireline_records::wifi::bins(stay.start, stay.end, width);
         for bin in bins.start.max(next)..bins.end {
             each(bin * width);

@@ -26,7 +26,8 @@
 //! ([`query::OccupancyQuery::Pending`]) until a `Reopen` record has brought their device's sealed sessions back.
 //!
 //! Known limitations: one source of WiFi sessions per deployment. Sealed cells keep the gaps and bins of the settings under which they
-//! were counted. Deleting a session by id walks all devices. A device with very many sessions on one day costs their number per batch.
+//! were counted. Deleting a session by id walks all devices; one that began on a sealed day cannot be deleted alone, only erased with its
+//! device. A device with very many sessions on one day costs their number per batch.
 
 pub mod answer;
 pub mod cells;

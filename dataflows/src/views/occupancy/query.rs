@@ -36,8 +36,8 @@ pub struct OccupancyAnswer {
     pub series: Vec<Vec<(Micros, Cell)>>,
     /// Of `Cells` and `SealableCells`, ascending.
     pub cells: Vec<(CellKey, Cell)>,
-    /// Of `Presence`: sessions in the subtrees and the range that began before the sealed boundary. They count instead of what cold parts
-    /// say of the same (device, space, start).
+    /// Of `Presence`: sessions in the subtrees and the range that began before the sealed boundary, also those that were taken back. They
+    /// count instead of what cold parts say of the same (device, space, start).
     pub stays: Vec<DeviceStay>,
     /// Of `Pending`, in order of key hashes.
     pub pending: Vec<PendingDevice>,
