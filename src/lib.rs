@@ -1,5 +1,6 @@
 //! The Desireline server as a library: what `main.rs`, the tests and the benches use.
 
+pub mod alerts;
 pub mod cli;
 pub mod config;
 pub mod dashboard;

@@ -13,6 +13,7 @@ use desireline_records::{CatalogEntry, DeadLetter, Event, EventId, LogicalTime, 
 use ecow::EcoString;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
 
 /// The operations of [`Service`] that are reachable over HTTP; each behaves as documented there.
 #[async_trait]
@@ -41,6 +42,8 @@ pub trait Backend: Send + Sync + 'static {
         at_least: Option<Token>,
     ) -> Result<At<Vec<Flow>>, ServiceError>;
     fn privacy(&self) -> Privacy;
+    /// Alerts from now on.
+    fn alerts(&self) -> Receiver<Arc<OccupancyChange>>;
     async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError>;
     async fn sessions(&self, query: SessionsQuery) -> Result<At<Page<SessionRow>>, ServiceError>;
     async fn journeys(&self, query: JourneysQuery) -> Result<At<Page<JourneyRow>>, ServiceError>;
@@ -123,6 +126,10 @@ impl Backend for Service {
 
     fn privacy(&self) -> Privacy {
         self.privacy()
+    }
+
+    fn alerts(&self) -> Receiver<Arc<OccupancyChange>> {
+        self.alerts()
     }
 
     async fn wait_applied(&self, token: Token, deadline: Duration) -> Result<(), ServiceError> {

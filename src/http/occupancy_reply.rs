@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 /// How many there were in a bin.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub(super) struct OccupancyRow {
+pub(super) struct OccupancyBin {
     /// RFC 3339; aligned to the epoch.
     pub interval_begin_time: String,
     /// Distinct devices per space, summed up over all spaces below.
@@ -25,7 +25,7 @@ pub(super) struct OccupancyReply {
     pub space_id: SpaceId,
     pub interval_seconds: u32,
     /// By time; bins without devices are left out.
-    pub rows: Vec<OccupancyRow>,
+    pub rows: Vec<OccupancyBin>,
     /// Bins that were left out because their numbers are too small to be shown; only where a setting withholds any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub withheld: Option<usize>,
@@ -56,7 +56,7 @@ impl OccupancyReply {
             }
             match shown.number {
                 Some(number_connections) => {
-                    reply.rows.push(OccupancyRow { interval_begin_time: rfc3339(*time), number_connections, randomized: shown.randomized })
+                    reply.rows.push(OccupancyBin { interval_begin_time: rfc3339(*time), number_connections, randomized: shown.randomized })
                 }
                 None => withheld += 1,
             }

@@ -10,6 +10,7 @@
 //! *Architecture invariant:* whatever changes an answer passes the committer and is in the log before a view sees it. This module
 //! keeps nothing of its own that a restart would lose, except gauges.
 
+mod alerts;
 mod commit;
 pub mod config;
 mod devices;
@@ -28,6 +29,7 @@ mod training;
 pub mod types;
 mod wifi_sealing;
 
+pub use alerts::{AlertCounts, OccupancyChange, WAITING_MAX as ALERTS_WAITING_MAX};
 pub use commit::HTTP_PARTITION;
 pub use config::*;
 pub use devices::{KEY_KIND, KEYS_PARTITION, WifiIngestConfig};
@@ -96,6 +98,7 @@ struct Inner {
     spaces: tokio::sync::Mutex<()>,
     /// Sealed cells that questions have met.
     cell_cache: CellCache,
+    alerts: alerts::Alerts,
     wifi_sealing: wifi_sealing::State,
     trained: Mutex<HashMap<SourceId, training::LastTraining>>,
     reports: Mutex<BTreeMap<(SourceId, EcoString), PartitionReport>>,

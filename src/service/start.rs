@@ -69,6 +69,7 @@ impl Service {
             training: tokio::sync::Mutex::new(()),
             spaces: tokio::sync::Mutex::new(()),
             cell_cache: CellCache::new(config.occupancy.cell_cache_bytes),
+            alerts: super::alerts::Alerts::default(),
             wifi_sealing: super::wifi_sealing::State::default(),
             trained: Mutex::new(HashMap::new()),
             reports: Mutex::new(BTreeMap::new()),
@@ -163,6 +164,7 @@ fn maintain(inner: &Arc<Inner>, compactor: Compactor) -> Vec<tokio::task::JoinHa
     vec![
         tokio::spawn(inner.clone().train_loop()),
         tokio::spawn(inner.clone().seal_loop()),
+        tokio::spawn(inner.clone().alert_loop()),
         tokio::spawn(inner.clone().wifi_loop()),
         tokio::spawn(inner.clone().compact_loop(compactor)),
     ]

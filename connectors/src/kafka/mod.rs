@@ -42,6 +42,7 @@
 mod batch;
 mod client;
 mod forward;
+pub mod messages;
 mod partitions;
 mod session;
 pub mod transactions;

@@ -11,10 +11,12 @@ mod kafka;
 use super::failure::{Exit, Failure};
 use super::stack::Stack;
 use super::{ConfigArgs, block_on, limits, logging, out};
+use crate::alerts::AlertTopic;
 use crate::config::{Config, mapping};
 use crate::http::{self, AppState, Listener, ServeError};
 use crate::metrics::Metrics;
 use crate::projections;
+use crate::service::Service;
 use clap::Args;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,6 +82,8 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));
     let state = AppState::new(http_config, backend, stack.runs.clone(), stack.projections.clone(), metrics);
     let state = state.with_occupancy(stack.occupancy.clone());
+    let mut feeds = JoinSet::new();
+    pass_alerts_on(config, &stack.service, &mut feeds, &stop)?;
     let http_stop = CancellationToken::new();
     let until = http_stop.clone().cancelled_owned();
     let failed = stop.clone();
@@ -93,7 +97,6 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
         restored = stack.restore() => restored,
         () = stop.cancelled() => Ok(()),
     };
-    let mut feeds = JoinSet::new();
     if restored.is_ok() && !stop.is_cancelled() {
         tracing::info!(as_of = *stack.service.as_of().borrow(), "ready");
         kafka::spawn(config, &stack.service, &mut feeds, &stop);
@@ -118,6 +121,17 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
         Ok(ended) => Ok(ended?),
         Err(error) => Err(Failure::new(Exit::Failed, "the HTTP interface stopped unexpectedly").detail(error)),
     }
+}
+
+/// Alerts go to Kafka where brokers are named.
+fn pass_alerts_on(config: &Config, service: &Service, feeds: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Failure> {
+    let brokers: Vec<String> = config.wifi.alert_brokers.iter().filter(|broker| !broker.is_empty()).cloned().collect();
+    if brokers.is_empty() {
+        return Ok(());
+    }
+    let wrong = |error| Failure::new(Exit::Config, "alerts cannot be sent to `wifi.alert_brokers`").detail(error);
+    feeds.spawn(AlertTopic::open(&brokers, &config.wifi.alert_topic, service).map_err(wrong)?.run(stop.clone()));
+    Ok(())
 }
 
 /// The first signal stops, the second one ends the process.

@@ -1,9 +1,12 @@
 //! The frames of the live stream: see `docs/http.md` for their shapes.
 
 use super::cells::Cell;
+use super::occupancy::SpaceCell;
 use crate::http::wire::{Cluster, StatusReply};
+use crate::service::OccupancyChange;
 use desireline_records::{LogicalTime, SourceId};
 use serde::Serialize;
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct StatusFrame {
@@ -37,6 +40,19 @@ pub(super) struct ClustersFrame {
     pub sources: Vec<SourceClusters>,
 }
 
+/// How many are where: in the running bin and in the one before it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct OccupancyFrame {
+    pub as_of: LogicalTime,
+    pub snapshot: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    pub interval_seconds: u32,
+    /// Of the running bin.
+    pub interval_begin_time: String,
+    pub cells: Vec<SpaceCell>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ResyncFrame {
     pub as_of: LogicalTime,
@@ -48,6 +64,9 @@ pub(super) enum Body {
     Status(Box<StatusFrame>),
     Minutes(MinutesFrame),
     Clusters(ClustersFrame),
+    Occupancy(OccupancyFrame),
+    /// A space crossed a share of its capacity.
+    OccupancyChange(Arc<OccupancyChange>),
     Resync(ResyncFrame),
 }
 
@@ -57,6 +76,8 @@ impl Body {
             Self::Status(_) => "status",
             Self::Minutes(_) => "minutes",
             Self::Clusters(_) => "clusters",
+            Self::Occupancy(_) => "occupancy",
+            Self::OccupancyChange(change) => change.event,
             Self::Resync(_) => "resync",
         }
     }
@@ -86,6 +107,10 @@ impl Body {
                 }
                 serde_json::to_string(&ClustersFrame { sources, ..*frame })
             }
+            // Spaces are of no source.
+            (Self::Occupancy(_) | Self::OccupancyChange(_), Some(_)) => return None,
+            (Self::Occupancy(frame), None) => serde_json::to_string(frame),
+            (Self::OccupancyChange(change), None) => serde_json::to_string(change.as_ref()),
             (Self::Resync(frame), _) => serde_json::to_string(frame),
         };
         Some(text.expect("frames have string keys and finite shapes, so they serialise"))

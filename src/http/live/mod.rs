@@ -16,6 +16,7 @@
 
 mod cells;
 mod frames;
+mod occupancy;
 pub(super) mod subscription;
 
 use super::backend::{Backend, Followers};
@@ -23,16 +24,18 @@ use super::config::LiveConfig;
 use super::error::ApiError;
 use super::wire::{Cluster, StatusReply};
 use crate::metrics::Metrics;
-use crate::service::Status;
+use crate::service::{OccupancyChange, Status};
 use axum::http::StatusCode;
 use cells::Cells;
 use desireline_records::{LogicalTime, Micros, SourceId, time};
 use frames::{Body, ClustersFrame, MinutesFrame, SourceClusters, StatusFrame};
 use futures::FutureExt;
+use occupancy::Occupied;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, watch};
 
 /// How far back the cells of the stream reach.
@@ -58,6 +61,8 @@ struct Picture {
     status: Option<Box<StatusFrame>>,
     cells: Option<Cells>,
     clusters: BTreeMap<SourceId, SourceClusters>,
+    /// The time at which the spaces were looked at, and what was there.
+    occupied: Option<(LogicalTime, Occupied)>,
     /// When corrected cells were seen, and how many.
     corrections: VecDeque<(Instant, u64)>,
 }
@@ -153,6 +158,7 @@ impl LiveHub {
     async fn watch(&self) {
         let mut slow_at: Option<Instant> = None;
         let mut closed = self.closed.subscribe();
+        let mut alerts = self.backend.alerts();
         loop {
             let began = Instant::now();
             let is_slow_due = slow_at.is_none_or(|at| began.duration_since(at) >= SLOW_EVERY);
@@ -161,6 +167,8 @@ impl LiveHub {
                 self.look_at_status().await;
             }
             self.look_at_minutes().await;
+            self.look_at_spaces().await;
+            self.pass_on(&mut alerts);
             self.lock().picture.looked = true;
             self.looks.send_modify(|looks| *looks += 1);
             let pause = self.config.poll_every.max(began.elapsed() * SHARE);
@@ -250,6 +258,39 @@ impl LiveHub {
         self.publish(&mut state, Body::Minutes(frame));
     }
 
+    async fn look_at_spaces(&self) {
+        let is_known = |state: &State| state.picture.occupied.as_ref().is_some_and(|(as_of, _)| *as_of == self.backend.as_of());
+        if !self.backend.ready() || is_known(&self.lock()) {
+            return;
+        }
+        let Ok(answer) = self.backend.occupancy_now(None).await else { return };
+        let newer = Occupied::new(answer.value, self.backend.privacy(), self.config.cells_max);
+        let mut state = self.lock();
+        let older = state.picture.occupied.take();
+        let older = older.map(|(_, older)| older).filter(|older| older.has_spaces);
+        // Where there never was a space nobody is told of any.
+        let frame = match &older {
+            Some(older) => Some(older.frame(answer.as_of, Some(&newer))),
+            None => newer.has_spaces.then(|| newer.frame(answer.as_of, None)),
+        };
+        let moved = older.is_none_or(|older| older.begin != newer.begin);
+        state.picture.occupied = Some((answer.as_of, newer));
+        if let Some(frame) = frame.filter(|frame| frame.snapshot || moved || !frame.cells.is_empty()) {
+            self.publish(&mut state, Body::Occupancy(frame));
+        }
+    }
+
+    /// Alerts since the last look.
+    fn pass_on(&self, alerts: &mut broadcast::Receiver<Arc<OccupancyChange>>) {
+        loop {
+            match alerts.try_recv() {
+                Ok(change) => self.publish(&mut self.lock(), Body::OccupancyChange(change)),
+                Err(TryRecvError::Lagged(missed)) => tracing::warn!(missed, "alerts were not shown live: too many came at once"),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
     fn publish(&self, state: &mut State, body: Body) {
         state.number += 1;
         let frame = Arc::new(Frame { number: state.number, body });
@@ -287,6 +328,9 @@ impl Picture {
         if !self.clusters.is_empty() {
             let sources = self.clusters.values().cloned().collect();
             bodies.push(Body::Clusters(ClustersFrame { as_of: self.as_of, sources }));
+        }
+        if let Some((as_of, occupied)) = self.occupied.as_ref().filter(|(_, occupied)| occupied.has_spaces) {
+            bodies.push(Body::Occupancy(occupied.frame(*as_of, None)));
         }
         bodies
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What happens, as it happens: server-sent events `status`, `minutes`, `clusters` and `resync`.
+/// What happens, as it happens: server-sent events `status`, `minutes`, `clusters`, `occupancy`, `occupancy_change` and `resync`.
 #[utoipa::path(get, path = "/api/live", tag = "views", operation_id = "live",
     params(("source_id" = Option<i32>, Query, minimum = 0, description = "all sources when absent")),
     responses((status = 200, description = "an endless stream", body = String, content_type = "text/event-stream")))]

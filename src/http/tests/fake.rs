@@ -25,6 +25,7 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tower::ServiceExt;
 
 /// A pseudonym that the tests can read.
@@ -70,6 +71,7 @@ pub struct Fake {
     pub flows: Mutex<Vec<Flow>>,
     pub privacy: Mutex<Privacy>,
     pub asked: Mutex<Vec<String>>,
+    pub alerts: Mutex<Option<broadcast::Sender<Arc<OccupancyChange>>>>,
 }
 
 impl Fake {
@@ -261,6 +263,10 @@ impl Backend for Fake {
 
     fn privacy(&self) -> Privacy {
         *self.privacy.lock().expect("lock")
+    }
+
+    fn alerts(&self) -> broadcast::Receiver<Arc<OccupancyChange>> {
+        self.alerts.lock().expect("lock").get_or_insert_with(|| broadcast::Sender::new(8)).subscribe()
     }
 
     async fn wait_applied(&self, token: Token, _deadline: Duration) -> Result<(), ServiceError> {

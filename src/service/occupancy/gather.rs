@@ -61,6 +61,11 @@ impl Inner {
         recorded.or_else(configured).unwrap_or_default()
     }
 
+    /// The narrowest bins that are kept, in seconds.
+    pub(in crate::service) fn narrowest(&self) -> u32 {
+        self.wifi_settings().narrowest()
+    }
+
     async fn occupancy(&self, query: OccupancyQuery) -> Result<Parts, ServiceError> {
         let (as_of, answers) = self.ask(Query::Occupancy(query)).await?;
         let mut parts = Parts { as_of, standing: Arc::default(), subtrees: Vec::new(), answers: Vec::with_capacity(answers.len()) };
@@ -172,7 +177,7 @@ impl Inner {
         Err(ServiceError::Invalid { field: "from", detail })
     }
 
-    pub(super) async fn cells(
+    pub(in crate::service) async fn cells(
         self: &Arc<Self>,
         root: Option<SpaceId>,
         measure: Measure,

@@ -107,7 +107,7 @@ impl Service {
 
     /// The narrowest bins that are kept, in seconds.
     pub fn narrowest_interval(&self) -> u32 {
-        self.inner.wifi_settings().narrowest()
+        self.inner.narrowest()
     }
 
     /// The time to which open sessions last, by the log's last tick.
