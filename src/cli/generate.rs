@@ -13,11 +13,13 @@ Examples:
   desireline generate clickstream --events 100000 --to events.csv
   desireline generate clickstream --rate 200 --events 0 --late 0.02 --to http://127.0.0.1:8000
   desireline generate clickstream --events 1000000 --to kafka://127.0.0.1:9092/clicks
+  desireline generate spaces --to http://127.0.0.1:8000
+  desireline generate wifi --rate 100 --events 0 --open 0.3 --to kafka://127.0.0.1:9092/wifi-sessions
   desireline generate wifi --events 10 --to -
 
 The same options give the same rows. Without a rate, rows come as fast as they are taken.")]
 pub struct GenerateArgs {
-    /// What to make: clickstream, wifi or transactions
+    /// What to make: clickstream, wifi, spaces (the tree of the wifi sessions) or transactions
     #[arg(value_name = "KIND")]
     kind: Kind,
     /// Rows to make; 0 for an endless stream
@@ -38,6 +40,9 @@ pub struct GenerateArgs {
     /// Share of the rows that come twice
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     duplicates: f64,
+    /// Share of the wifi sessions that are also sent when they begin, without an end
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    open: f64,
     /// Where to: http://HOST:PORT, kafka://BROKER/TOPIC, FILE.csv, another file for JSON lines, or - for standard output
     #[arg(long, value_name = "TARGET", default_value = "-")]
     to: Target,
@@ -85,6 +90,7 @@ impl GenerateArgs {
             users: self.users,
             late: self.late,
             duplicates: self.duplicates,
+            open: self.open,
             start: self.start,
             format: self.format,
             shape: self.shape,

@@ -21,6 +21,7 @@ pub mod serve;
 pub mod stack;
 pub mod token;
 pub mod verify;
+pub mod wifi;
 
 use crate::config::{Config, Inputs};
 use clap::{Args, Parser, Subcommand};
@@ -56,7 +57,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the server
     Serve(serve::ServeArgs),
-    /// Make synthetic events: clicks, WiFi sessions or transactions
+    /// Make synthetic events: clicks, WiFi sessions and their spaces, or transactions
     Generate(generate::GenerateArgs),
     /// Load a CSV file
     Ingest(ingest::IngestArgs),
@@ -68,6 +69,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// List, pause, resume or rebuild what other tools read: PostgreSQL, Redis, Kafka, Parquet
     Projection(projection::ProjectionArgs),
+    /// Keys of the pseudonyms of WiFi devices
+    Wifi(wifi::WifiArgs),
     /// Make access tokens
     Token(token::TokenArgs),
     /// Print the version
@@ -119,6 +122,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Projection(args) => projection::run(&args),
+        Command::Wifi(args) => wifi::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Version => {
             out(&format!("desireline {}\n", env!("CARGO_PKG_VERSION")));

@@ -6,7 +6,9 @@ use super::tree::Origin;
 use super::values::{SourceKind, micros};
 use super::{Config, mapping};
 use crate::http::config::AccessToken;
+use desireline_connectors::formats::Format;
 use desireline_records::Horizon;
+use desireline_records::wifi::INTERVALS;
 use std::collections::{BTreeMap, BTreeSet};
 
 struct Checker<'a> {
@@ -36,6 +38,7 @@ pub fn check(config: &Config, settled: &Settled, mistakes: &mut Vec<Mistake>) {
     sources(config, &mut checker);
     store(config, &mut checker);
     projection_kafka(config, &mut checker);
+    wifi(config, &mut checker);
 }
 
 fn server(config: &Config, checker: &mut Checker<'_>) {
@@ -190,6 +193,34 @@ fn kafka(source: &Source, path: &impl Fn(&str) -> String, checker: &mut Checker<
     }
 }
 
+/// WiFi sessions have a source of their own, and bins that days are made of.
+fn wifi(config: &Config, checker: &mut Checker<'_>) {
+    let wifi = &config.wifi;
+    for seconds in wifi.intervals.iter().filter(|seconds| !INTERVALS.contains(seconds)) {
+        let detail = format!("{seconds} is none of {}", INTERVALS.map(|seconds| seconds.to_string()).join(", "));
+        checker.refuse("wifi.intervals", detail, None);
+    }
+    if wifi.intervals.is_empty() {
+        checker.refuse("wifi.intervals", "must name at least one width", None);
+    }
+    if wifi.max_open > wifi.max_session {
+        checker.refuse("wifi.max_open", "must not exceed wifi.max_session", None);
+    }
+    if wifi.source_id == config.interactions.source_id {
+        checker.refuse("wifi.source_id", "is also interactions.source_id: WiFi sessions have a source of their own", None);
+    }
+    for percent in wifi.alert_percent.iter().filter(|percent| !(1..=1_000).contains(*percent)) {
+        checker.refuse("wifi.alert_percent", format!("{percent} does not lie between 1 and 1000"), None);
+    }
+    for (index, source) in config.source.iter().enumerate() {
+        let path = format!("source[{index}].format");
+        if (source.format == Format::Wifi) != (source.source_id == wifi.source_id) && checker.sound(&path) {
+            let detail = format!("must be \"wifi\" for the source of wifi.source_id, which is {}, and for no other", wifi.source_id);
+            checker.refuse(&path, detail, None);
+        }
+    }
+}
+
 /// Events that are passed on must not come back as events of a source.
 fn projection_kafka(config: &Config, checker: &mut Checker<'_>) {
     let out = &config.projection.kafka;
@@ -208,6 +239,32 @@ fn projection_kafka(config: &Config, checker: &mut Checker<'_>) {
 #[cfg(test)]
 mod tests {
     use crate::config::{Inputs, load};
+
+    #[test]
+    fn wifi_sessions_have_a_source_and_bins_that_fit() {
+        let wrong = |settings: &[(&str, &str)]| {
+            let env = settings.iter().map(|(name, value)| (format!("DESIRELINE__{name}"), (*value).to_owned())).collect();
+            let refused = load(&Inputs { env, ..Inputs::default() }).err();
+            refused.map_or_else(Vec::new, |error| error.mistakes.into_iter().map(|mistake| mistake.path).collect())
+        };
+        let source = |id: &'static str, format: &'static str| {
+            [("SOURCE__0__NAME", "s"), ("SOURCE__0__SOURCE_ID", id), ("SOURCE__0__FORMAT", format)]
+        };
+        for (settings, path) in [
+            (&[("WIFI__INTERVALS", "900, 1000")][..], "wifi.intervals"),
+            (&[("WIFI__INTERVALS", "")], "wifi.intervals"),
+            (&[("WIFI__MAX_OPEN", "2d"), ("WIFI__MAX_SESSION", "1d")], "wifi.max_open"),
+            (&[("WIFI__SOURCE_ID", "7"), ("INTERACTIONS__SOURCE_ID", "7")], "wifi.source_id"),
+            (&[("WIFI__ALERT_PERCENT", "0")], "wifi.alert_percent"),
+            (&[("WIFI__ALERT_PERCENT", "80, 1001")], "wifi.alert_percent"),
+            (&source("7", "wifi"), "source[0].format"),
+            (&source("2000", "clickstream"), "source[0].format"),
+        ] {
+            assert_eq!(wrong(settings), [path], "{settings:?}");
+        }
+        assert_eq!(wrong(&source("2000", "wifi")), Vec::<String>::new());
+        assert_eq!(wrong(&[("WIFI__INTERVALS", "86400, 900"), ("WIFI__ALERT_PERCENT", "1, 1000")]), Vec::<String>::new());
+    }
 
     #[test]
     fn events_do_not_go_round() {

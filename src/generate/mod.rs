@@ -1,10 +1,11 @@
-//! Synthetic streams: clicks of a shop, WiFi associations of a campus, card transactions; for trying the server out, for tests
-//! and for load.
+//! Synthetic streams: clicks of a shop, WiFi sessions of a campus and its spaces, card transactions; for trying the server out, for
+//! tests and for load.
 //!
 //! # What it promises
 //! * **Deterministic.** The rows of a kind, seed, start and the other options are the same every time and everywhere. Without a
 //!   start it is [`START_DEFAULT`], unless a rate is given: then the rows are of now.
-//! * **Idempotent.** Rows carry ids made from the seed and the start, so that a repeated run, or a retried request, counts once.
+//! * **Idempotent.** Rows carry ids made from the seed and the start, so that a repeated run, or a retried request, counts once. (A WiFi
+//!   session is identified by its device, space and start.)
 //! * **Bounded.** Memory does not grow with the number of rows; requests under way, retries and rows held back have limits.
 //! * Without a rate: above a million rows per second and core for [`Shape::RetailRocket`], several hundred thousand for the rest.
 //!
@@ -14,7 +15,7 @@
 //! | `-` | one JSON object per line to standard output |
 //! | `FILE.csv` | the columns of `ampelios` (clicks), or of the kind |
 //! | other files | one JSON object per line |
-//! | `http://…` | `POST /api/ingest-batch`, clicks only; 429, 5xx and broken connections are tried again |
+//! | `http://…` | `POST /api/ingest-batch` (clicks), `POST /api/wifi-sessions`, `PUT /api/spaces`; 429, 5xx and broken connections are tried again |
 //! | `kafka://broker,broker/topic` | one message per row, keyed by user, device or customer; idempotent producer |
 //!
 //! # Known limitations
@@ -29,6 +30,7 @@ pub mod random;
 pub mod retailrocket;
 pub mod shop;
 pub mod sink;
+pub mod spaces;
 pub mod transactions;
 pub mod wifi;
 
@@ -49,6 +51,8 @@ pub const START_DEFAULT: Micros = 1_736_121_600_000_000;
 /// One row of a stream, and the forms in which it travels.
 pub trait Generated: Arriving + Send {
     const CSV_HEADER: &'static str;
+    /// Where a server takes these rows over HTTP, if it does.
+    const ENDPOINT: Option<Endpoint>;
 
     /// One line with its line feed.
     fn csv(&self, out: &mut String);
@@ -58,6 +62,15 @@ pub trait Generated: Arriving + Send {
 
     /// What a topic is partitioned by.
     fn key(&self) -> String;
+}
+
+/// An operation that takes rows.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub method: reqwest::Method,
+    pub path: &'static str,
+    /// Of the body, under which the rows lie.
+    pub field: &'static str,
 }
 
 /// How far a run is.
@@ -88,9 +101,10 @@ pub async fn run(options: GenerateOptions, mut progress: impl FnMut(Progress) + 
             deliver(Shop::open(settings), &options, &mut progress).await
         }
         Kind::Wifi => {
-            let campus = wifi::Campus::new(options.seed, options.users, start);
+            let campus = wifi::Campus::new(options.seed, options.users, start).opening(options.open);
             deliver(Disturb::new(campus, options.seed, options.late, options.duplicates), &options, &mut progress).await
         }
+        Kind::Spaces => deliver(spaces::spaces().into_iter(), &options, &mut progress).await,
         Kind::Transactions => {
             let rate = if options.rate > 0.0 { options.rate } else { 100.0 };
             let market = transactions::Market::new(options.seed, options.users, start, rate);

@@ -12,6 +12,8 @@ use thiserror::Error;
 pub enum Kind {
     Clickstream,
     Wifi,
+    /// The space tree of the WiFi sessions' campus.
+    Spaces,
     Transactions,
 }
 
@@ -66,6 +68,8 @@ pub struct GenerateOptions {
     pub late: f64,
     /// Share of the rows that arrive twice.
     pub duplicates: f64,
+    /// Share of the WiFi sessions that are also told when they begin, without an end.
+    pub open: f64,
     /// Time of the first row.
     pub start: Option<Micros>,
     /// Absent: `ampelios` for `.csv` files, `desireline` elsewhere.
@@ -99,6 +103,7 @@ impl GenerateOptions {
             users: 10_000,
             late: 0.0,
             duplicates: 0.0,
+            open: 0.0,
             start: None,
             format: None,
             shape: Shape::Shop,
@@ -125,7 +130,7 @@ impl GenerateOptions {
     /// Refuses what cannot be done, before anything is opened.
     pub fn check(&self) -> Result<(), GenerateError> {
         let refuse = |option: &'static str, detail: String| Err(GenerateError::Option { option, detail });
-        for (option, share) in [("late", self.late), ("duplicates", self.duplicates)] {
+        for (option, share) in [("late", self.late), ("duplicates", self.duplicates), ("open", self.open)] {
             if !(0.0..=1.0).contains(&share) {
                 return refuse(option, format!("is a share from 0 to 1, not {share}"));
             }
@@ -157,7 +162,10 @@ impl GenerateOptions {
                 format!("a .csv file has the columns of `ampelios`, not of `{}`; write a .ndjson file", self.format()),
             );
         }
-        if matches!(self.to, Target::Http(_)) && self.kind != Kind::Clickstream {
+        if self.open > 0.0 && self.kind != Kind::Wifi {
+            return refuse("open", "is for WiFi sessions".into());
+        }
+        if matches!(self.to, Target::Http(_)) && self.kind == Kind::Transactions {
             return refuse("to", format!("the server takes no {} over HTTP; write a file or a topic", self.kind));
         }
         if matches!(self.to, Target::Http(_)) && self.format() != Format::Desireline {
@@ -276,7 +284,7 @@ macro_rules! words {
     };
 }
 
-words!(Kind: "clickstream" => Clickstream, "wifi" => Wifi, "transactions" => Transactions);
+words!(Kind: "clickstream" => Clickstream, "wifi" => Wifi, "spaces" => Spaces, "transactions" => Transactions);
 words!(Shape: "shop" => Shop, "retailrocket" => RetailRocket);
 words!(Format: "ampelios" => Ampelios, "clickstream" => Clickstream, "desireline" => Desireline);
 
@@ -318,7 +326,9 @@ mod tests {
             ("events", GenerateOptions { events: 0, ..file("a.csv") }),
             ("format", GenerateOptions { format: Some(Format::Desireline), ..file("a.CSV") }),
             ("format", GenerateOptions { format: Some(Format::Ampelios), ..http(Kind::Clickstream) }),
-            ("to", http(Kind::Wifi)),
+            ("to", http(Kind::Transactions)),
+            ("open", GenerateOptions { open: 0.5, ..http(Kind::Clickstream) }),
+            ("open", GenerateOptions { open: 1.5, ..http(Kind::Wifi) }),
             ("shape", GenerateOptions { shape: Shape::RetailRocket, ..file("a.ndjson") }),
             ("shape", GenerateOptions { shape: Shape::RetailRocket, rate: 1.0, ..file("a.csv") }),
         ];
@@ -329,5 +339,6 @@ mod tests {
             }
         }
         assert!(file("a.csv").check().is_ok());
+        assert!(GenerateOptions { open: 0.5, ..http(Kind::Wifi) }.check().is_ok());
     }
 }

@@ -12,7 +12,7 @@
 
 use super::disturb::Arriving;
 use super::random::{Random, mix};
-use super::{Format, Generated};
+use super::{Endpoint, Format, Generated};
 use desireline_records::Micros;
 use desireline_records::time::{DAY, HOUR, SECOND, format_rfc3339};
 
@@ -157,6 +157,7 @@ impl Arriving for Transaction {
 impl Generated for Transaction {
     const CSV_HEADER: &'static str = "transaction_id,timestamp,customer_id,customer_email,customer_location,product_id,product_name,\
                                       category,quantity,unit_price,total_amount,is_fraud,fraud_pattern";
+    const ENDPOINT: Option<Endpoint> = None;
 
     /// Quotes as JSON has them are quotes of CSV too, since no text holds a quote; null is an empty field.
     fn csv(&self, out: &mut String) {

@@ -1,68 +1,46 @@
 //! A synthetic campus: devices associate with access points, room by room.
 //!
 //! A row is one stay of a device in a room: `{mac_address, space_id, sensor_id, start_time, end_time}`, emitted when it ends, in
-//! the order of the ends. Every person carries a phone (stays of 5 to 60 minutes, walks in between, there on weekdays from about
-//! 8 to 19 h); six in ten have a laptop (1 to 5 hours); for every ten people there is one static device (a printer, a screen) that
-//! never leaves its room and reconnects every 1 to 12 hours.
+//! the order of the ends; a share of them ([`Campus::opening`]) is also told when it begins, with the end `null`. Every person carries a
+//! phone (stays of 5 to 60 minutes, walks in between, there on weekdays from about 8 to 19 h); six in ten have a laptop (1 to 5 hours);
+//! for every ten people there is one static device (a printer, a screen) that never leaves its room and reconnects every 1 to 12 hours.
+//! Four phones in ten have made their address up.
 //!
-//! The campus has a root space (1), four buildings, five floors each and twelve rooms per floor; only rooms are stayed in. Numbers:
-//! building `1000·b`, floor `1000·b + 100·f`, room `1000·b + 100·f + r`. Each room has two sensors. Times are UTC.
+//! Where they stay: [`super::spaces`]. Each room has two sensors. Times are UTC.
 
 use super::disturb::Arriving;
 use super::random::Random;
-use super::{Format, Generated};
+use super::spaces::{BUILDINGS, FLOORS, ROOMS};
+use super::{Endpoint, Format, Generated};
 use desireline_records::Micros;
 use desireline_records::time::{DAY, HOUR, MINUTE, SECOND, format_rfc3339};
+use reqwest::Method;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-
-pub const ROOT: u32 = 1;
-const BUILDINGS: u32 = 4;
-const FLOORS: u32 = 5;
-const ROOMS: u32 = 12;
-
-/// A node of the space tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Space {
-    pub space_id: u32,
-    pub parent_space_id: Option<u32>,
-    pub name: String,
-}
-
-/// The whole tree, parents first.
-pub fn spaces() -> Vec<Space> {
-    let mut spaces = vec![Space { space_id: ROOT, parent_space_id: None, name: "Campus".into() }];
-    for b in 1..=BUILDINGS {
-        let building = 1_000 * b;
-        spaces.push(Space { space_id: building, parent_space_id: Some(ROOT), name: format!("Building {b}") });
-        for f in 1..=FLOORS {
-            let floor = building + 100 * f;
-            spaces.push(Space { space_id: floor, parent_space_id: Some(building), name: format!("Building {b}, floor {f}") });
-            for r in 1..=ROOMS {
-                spaces.push(Space { space_id: floor + r, parent_space_id: Some(floor), name: format!("Room {b}.{f}.{r:02}") });
-            }
-        }
-    }
-    spaces
-}
 
 /// One stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WifiSession {
-    /// 48 bits, locally administered.
+    /// 48 bits; locally administered, when the device has made it up.
     pub mac: u64,
     pub space_id: u32,
     pub sensor: u8,
     pub start: Micros,
-    pub end: Micros,
+    /// Absent when this is the row of its begin.
+    pub end: Option<Micros>,
     pub arrival: Micros,
     pub duplicate: bool,
 }
 
+fn mac_bytes(mac: u64) -> [u8; 6] {
+    let [_, _, bytes @ ..] = mac.to_be_bytes();
+    bytes
+}
+
 impl WifiSession {
     pub fn mac_address(&self) -> String {
-        let b = self.mac.to_be_bytes();
-        format!("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[2], b[3], b[4], b[5], b[6], b[7])
+        let [a, b, c, d, e, f] = mac_bytes(self.mac);
+        format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
 
     pub fn sensor_id(&self) -> String {
@@ -86,20 +64,21 @@ impl Arriving for WifiSession {
 
 impl Generated for WifiSession {
     const CSV_HEADER: &'static str = "mac_address,space_id,sensor_id,start_time,end_time";
+    const ENDPOINT: Option<Endpoint> = Some(Endpoint { method: Method::POST, path: "/api/wifi-sessions", field: "sessions" });
 
     fn csv(&self, out: &mut String) {
-        let (start, end) = (format_rfc3339(self.start), format_rfc3339(self.end));
+        let (start, end) = (format_rfc3339(self.start), self.end.map(format_rfc3339).unwrap_or_default());
         out.push_str(&format!("{},{},{},{start},{end}\n", self.mac_address(), self.space_id, self.sensor_id()));
     }
 
     fn json(&self, _: Format, out: &mut String) {
         let text = format!(
-            "{{\"mac_address\":\"{}\",\"space_id\":{},\"sensor_id\":\"{}\",\"start_time\":\"{}\",\"end_time\":\"{}\"}}",
+            "{{\"mac_address\":\"{}\",\"space_id\":{},\"sensor_id\":\"{}\",\"start_time\":\"{}\",\"end_time\":{}}}",
             self.mac_address(),
             self.space_id,
             self.sensor_id(),
             format_rfc3339(self.start),
-            format_rfc3339(self.end),
+            self.end.map_or_else(|| "null".to_owned(), |end| format!("\"{}\"", format_rfc3339(end))),
         );
         out.push_str(&text);
     }
@@ -116,10 +95,13 @@ enum Device {
     Phone,
 }
 
-/// A device in a room; ordered by the end of its stay.
+/// A device in a room; ordered by when something is to be told of it.
 #[derive(Debug, PartialEq, Eq)]
 struct Stay {
     end: Micros,
+    /// Its begin is to be told first.
+    opens: bool,
+    sensor: u8,
     mac: u64,
     start: Micros,
     room: u32,
@@ -135,7 +117,13 @@ impl PartialOrd for Stay {
 
 impl Ord for Stay {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.end, self.mac).cmp(&(other.end, other.mac))
+        (self.due(), self.mac).cmp(&(other.due(), other.mac))
+    }
+}
+
+impl Stay {
+    fn due(&self) -> Micros {
+        if self.opens { self.start } else { self.end }
     }
 }
 
@@ -143,6 +131,7 @@ impl Ord for Stay {
 pub struct Campus {
     random: Random,
     stays: BinaryHeap<Reverse<Stay>>,
+    open: f64,
 }
 
 impl Campus {
@@ -162,13 +151,22 @@ impl Campus {
             for device in devices {
                 number += 1;
                 // Locally administered: the second lowest bit of the first byte; the number keeps addresses apart.
-                let mac = 0x0200_0000_0000 | (number << 8) | random.below(256);
+                let made_up = device == Device::Phone && person % 5 < 2;
+                let mac = if made_up { 0x0200_0000_0000 } else { 0 } | (number << 8) | random.below(256);
                 let from = start + random.between(0, HOUR / SECOND) * SECOND;
-                let stay = Stay { end: 0, mac, start: from, room: home, home, device };
+                let stay = Stay { end: 0, opens: false, sensor: 1, mac, start: from, room: home, home, device };
                 stays.push(Reverse(settle(stay, from, &mut random)));
             }
         }
-        Self { random, stays }
+        Self { random, stays, open: 0.0 }
+    }
+
+    /// This share of the sessions is also told when it begins.
+    pub fn opening(mut self, share: f64) -> Self {
+        self.open = share;
+        let stays = std::mem::take(&mut self.stays).into_sorted_vec();
+        self.stays = stays.into_iter().map(|Reverse(stay)| Reverse(Stay { opens: self.random.chance(share), ..stay })).collect();
+        self
     }
 }
 
@@ -180,19 +178,25 @@ impl Iterator for Campus {
         let session = WifiSession {
             mac: stay.mac,
             space_id: stay.room,
-            sensor: 1 + self.random.below(2) as u8,
+            sensor: stay.sensor,
             start: stay.start,
-            end: stay.end,
-            arrival: stay.end,
+            end: (!stay.opens).then_some(stay.end),
+            arrival: stay.due(),
             duplicate: false,
         };
+        if stay.opens {
+            self.stays.push(Reverse(Stay { opens: false, ..stay }));
+            return Some(session);
+        }
         let pause = match stay.device {
             Device::Static => self.random.between(0, 60) * SECOND,
             Device::Laptop => self.random.between(5, 90) * MINUTE,
             Device::Phone => self.random.between(1, 15) * MINUTE,
         };
         let from = stay.end + pause;
-        self.stays.push(Reverse(settle(stay, from, &mut self.random)));
+        let next = settle(stay, from, &mut self.random);
+        let opens = self.open > 0.0 && self.random.chance(self.open);
+        self.stays.push(Reverse(Stay { opens, ..next }));
         Some(session)
     }
 }
@@ -204,7 +208,7 @@ fn settle(stay: Stay, from: Micros, random: &mut Random) -> Stay {
         Device::Laptop => (present(from, random), near(stay.home, random, 0.7), random.between(60, 300) * MINUTE),
         Device::Phone => (present(from, random), near(stay.home, random, 0.4), random.between(300, 3_600) * SECOND),
     };
-    Stay { start, end: start + length, room, ..stay }
+    Stay { start, end: start + length, room, sensor: 1 + random.below(2) as u8, ..stay }
 }
 
 /// `from`, or a moment of the next weekday morning when it lies in the night or on a weekend.
@@ -247,14 +251,13 @@ fn near(home: u32, random: &mut Random, stays: f64) -> u32 {
 mod tests {
     use super::*;
     use crate::generate::START_DEFAULT;
+    use crate::generate::spaces::spaces;
     use std::collections::{HashMap, HashSet};
 
     #[test]
     fn the_tree_holds_every_room_that_is_stayed_in() {
         let tree = spaces();
-        assert_eq!(tree.len(), 1 + 4 + 20 + 240);
         let ids: HashSet<u32> = tree.iter().map(|s| s.space_id).collect();
-        assert_eq!(ids.len(), tree.len());
         let inner: HashSet<u32> = tree.iter().filter_map(|s| s.parent_space_id).collect();
         assert!(inner.is_subset(&ids));
         for session in Campus::new(1, 200, START_DEFAULT).take(5_000) {
@@ -267,10 +270,11 @@ mod tests {
         let mut last: HashMap<u64, Micros> = HashMap::new();
         let mut previous_end = 0;
         for session in Campus::new(2, 300, START_DEFAULT).take(20_000) {
-            assert!(session.start < session.end && session.end >= previous_end);
-            let before = last.insert(session.mac, session.end).unwrap_or(0);
+            let end = session.end.expect("each is told when it ends");
+            assert!(session.start < end && end >= previous_end);
+            let before = last.insert(session.mac, end).unwrap_or(0);
             assert!(session.start >= before, "{session:?}");
-            previous_end = session.end;
+            previous_end = end;
         }
         // 300 phones, about 180 laptops, 30 static devices.
         assert!((470..550).contains(&last.len()), "{}", last.len());
@@ -293,10 +297,50 @@ mod tests {
     }
 
     #[test]
+    fn open_sessions_are_closed_later() {
+        let mut open: HashMap<(u64, u32, Micros), Micros> = HashMap::new();
+        let (mut opened, mut closed, mut last) = (0, 0, 0);
+        for session in Campus::new(4, 200, START_DEFAULT).opening(0.5).take(20_000) {
+            assert!(session.arrival >= last, "in the order of arrival");
+            last = session.arrival;
+            let key = (session.mac, session.space_id, session.start);
+            match session.end {
+                None => {
+                    opened += 1;
+                    assert_eq!(session.arrival, session.start);
+                    assert!(open.insert(key, session.start).is_none(), "told once");
+                }
+                Some(end) => {
+                    closed += 1;
+                    assert_eq!(session.arrival, end);
+                    open.remove(&key);
+                }
+            }
+        }
+        let share = f64::from(opened) / f64::from(closed);
+        assert!((0.45..0.6).contains(&share), "{share}");
+        assert!(open.len() <= 400, "only those under way are open: {}", open.len());
+    }
+
+    #[test]
+    fn some_phones_make_their_addresses_up() {
+        let macs: HashSet<u64> = Campus::new(5, 1_000, START_DEFAULT).take(20_000).map(|session| session.mac).collect();
+        let made_up = macs.iter().filter(|mac| desireline_records::wifi::is_randomized(mac_bytes(**mac))).count();
+        assert_eq!(made_up, 400, "of {}", macs.len());
+    }
+
+    #[test]
     fn rows_are_printed() {
         let mut text = String::new();
-        let session =
-            WifiSession { mac: 0x0200_0000_01ff, space_id: 2_305, sensor: 2, start: 0, end: MINUTE, arrival: MINUTE, duplicate: false };
+        let session = WifiSession {
+            mac: 0x0200_0000_01ff,
+            space_id: 2_305,
+            sensor: 2,
+            start: 0,
+            end: Some(MINUTE),
+            arrival: MINUTE,
+            duplicate: false,
+        };
         session.csv(&mut text);
         assert_eq!(text, "02:00:00:00:01:ff,2305,ap-2305-2,1970-01-01T00:00:00.000Z,1970-01-01T00:01:00.000Z\n");
         text.clear();
@@ -304,5 +348,12 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["sensor_id"], "ap-2305-2");
         assert_eq!(value["end_time"], "1970-01-01T00:01:00.000Z");
+        let open = WifiSession { end: None, ..session };
+        text.clear();
+        open.json(Format::Desireline, &mut text);
+        assert!(text.ends_with("\"end_time\":null}"), "{text}");
+        text.clear();
+        open.csv(&mut text);
+        assert!(text.ends_with(".000Z,\n"), "{text}");
     }
 }

@@ -167,7 +167,7 @@ mod tests {
             (event.user.as_str(), event.item.as_str(), event.time, event.stay),
             ("00:1b:44:11:3a:b7", "ap-1", NOW - HOUR, Some(stay))
         );
-        assert_eq!(event.id, EventId::stay(7, NOW - HOUR));
+        assert_eq!(event.id, EventId::stay(&event.user, 7, NOW - HOUR));
         let open = check(&RawStay { end: None, sensor: "".into(), ..raw() }).expect("valid");
         assert_eq!((open.stay.and_then(|stay| stay.end), open.id), (None, event.id), "one identity, open or closed");
         let instant = check(&RawStay { end: Some(NOW - HOUR), ..raw() }).expect("without length");

@@ -2,9 +2,10 @@
 
 use super::catalog::{CATEGORIES, Product};
 use crate::generate::disturb::Arriving;
-use crate::generate::{Format, Generated};
+use crate::generate::{Endpoint, Format, Generated};
 use desireline_records::time::SECOND;
 use desireline_records::{Fixed4, Micros, RawEvent, SourceId};
+use reqwest::Method;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -227,6 +228,7 @@ impl Arriving for GeneratedEvent {
 
 impl Generated for GeneratedEvent {
     const CSV_HEADER: &'static str = AMPELIOS_HEADER;
+    const ENDPOINT: Option<Endpoint> = Some(Endpoint { method: Method::POST, path: "/api/ingest-batch", field: "events" });
 
     fn csv(&self, out: &mut String) {
         self.write_ampelios(out);

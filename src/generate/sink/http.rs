@@ -1,9 +1,9 @@
-//! Batches to `POST /api/ingest-batch`. Every row carries its event id, so a batch whose reply was lost can be sent again.
+//! Batches to the operation that takes such rows. Every row carries its identity, so a batch whose reply was lost can be sent again.
 //!
 //! 429, 500, 502, 503, 504 and broken connections are tried again after the server's `Retry-After`, else after 100 ms, doubled
 //! each time; anything else ends the run.
 
-use super::{Format, GenerateError, GenerateOptions, Generated, Report};
+use super::{Endpoint, Format, GenerateError, GenerateOptions, Generated, Report};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
@@ -17,6 +17,8 @@ pub struct Http {
     request: Request,
     under_way: JoinSet<Result<Report, GenerateError>>,
     requests_max: usize,
+    /// How a body begins.
+    head: String,
     body: String,
     rows: u64,
     report: Report,
@@ -26,6 +28,7 @@ pub struct Http {
 #[derive(Clone)]
 struct Request {
     client: reqwest::Client,
+    method: reqwest::Method,
     url: String,
     token: Option<String>,
     retries_max: u32,
@@ -36,25 +39,28 @@ struct Request {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reply {
+    #[serde(alias = "accepted")]
     inserted: u64,
     duplicates: u64,
     rejected: Vec<serde::de::IgnoredAny>,
 }
 
 impl Http {
-    pub fn new(base: &str, options: &GenerateOptions) -> Result<Self, GenerateError> {
+    pub fn new(base: &str, endpoint: Endpoint, options: &GenerateOptions) -> Result<Self, GenerateError> {
         let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build();
         let client = client.map_err(|e| GenerateError::Option { option: "to", detail: e.to_string() })?;
         Ok(Self {
             request: Request {
                 client,
-                url: format!("{base}/api/ingest-batch"),
+                method: endpoint.method,
+                url: format!("{base}{}", endpoint.path),
                 token: options.token.clone(),
                 retries_max: options.retries_max,
                 retry_wait_max: options.retry_wait_max,
             },
             under_way: JoinSet::new(),
             requests_max: options.requests_max,
+            head: format!("{{\"{}\":[", endpoint.field),
             body: String::new(),
             rows: 0,
             report: Report::default(),
@@ -62,7 +68,7 @@ impl Http {
     }
 
     pub fn push<E: Generated>(&mut self, row: &E) {
-        self.body.push_str(if self.body.is_empty() { "{\"events\":[" } else { "," });
+        self.body.push_str(if self.body.is_empty() { &self.head } else { "," });
         row.json(Format::Desireline, &mut self.body);
         self.rows += 1;
     }
@@ -145,7 +151,7 @@ impl Request {
     }
 
     async fn send(&self, body: Bytes) -> Result<reqwest::Response, reqwest::Error> {
-        let mut request = self.client.post(&self.url).header(CONTENT_TYPE, "application/json").body(body);
+        let mut request = self.client.request(self.method.clone(), &self.url).header(CONTENT_TYPE, "application/json").body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -5,7 +5,7 @@ mod kafka;
 mod lines;
 
 use super::options::{GenerateError, GenerateOptions, Target};
-use super::{Format, Generated};
+use super::{Endpoint, Format, Generated};
 
 /// What a run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,10 @@ impl Sink {
             Target::Stdout => Self::Lines(lines::Lines::stdout(options.format())),
             Target::File(path) if options.is_csv() => Self::Lines(lines::Lines::csv(path, E::CSV_HEADER)?),
             Target::File(path) => Self::Lines(lines::Lines::json(path, options.format())?),
-            Target::Http(base) => Self::Http(http::Http::new(base, options)?),
+            Target::Http(base) => {
+                let nowhere = || GenerateError::Option { option: "to", detail: format!("the server takes no {} over HTTP", options.kind) };
+                Self::Http(http::Http::new(base, E::ENDPOINT.ok_or_else(nowhere)?, options)?)
+            }
             Target::Kafka { brokers, topic } => Self::Kafka(kafka::Kafka::new(brokers, topic, options)?),
         })
     }

@@ -31,7 +31,7 @@ async fn sessions_are_answered_as_events_are() {
     let rejected: Vec<_> = reply["rejected"].as_array().expect("a list").iter().map(|r| (r["index"].clone(), r["field"].clone())).collect();
     assert_eq!(rejected, [(json!(1), json!("end_time")), (json!(2), json!(""))]);
     let start = parse_time("2025-01-06T09:00:00Z").expect("a time");
-    assert_eq!(reply["ids"], json!([EventId::stay(7, start).to_string(), EventId::stay(8, start).to_string()]));
+    assert_eq!(reply["ids"], json!([EventId::stay(DEVICE, 7, start).to_string(), EventId::stay("potpal", 8, start).to_string()]));
     assert!(reply["token"].is_string());
     let events = site.fake.events.lock().expect("lock");
     let devices: Vec<_> = events.iter().map(|event| (event.source, event.user.as_str())).collect();
