@@ -8,7 +8,7 @@ use support::browser::{Browser, Look, Page};
 use support::server::Server;
 use support::wait::{DEADLINE, eventually_true};
 
-const PAGES: [&str; 6] = ["overview", "shop", "journeys", "sources", "runs", "system"];
+const PAGES: [&str; 7] = ["overview", "shop", "journeys", "campus", "sources", "runs", "system"];
 
 fn now_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970").as_secs()
@@ -30,6 +30,38 @@ fn fill(server: &Server) {
         }
     }
     server.http.post_json("/api/ingest-batch", &json!({ "events": events })).expect_status(200);
+}
+
+fn rfc3339(seconds: u64) -> String {
+    chrono::DateTime::from_timestamp(seconds as i64, 0).expect("a time of this century").to_rfc3339()
+}
+
+fn session(device: u64, space_id: i32, start: u64, seconds: u64) -> Value {
+    json!({ "mac_address": format!("00:00:5e:00:53:{device:02x}"), "space_id": space_id, "start_time": rfc3339(start), "end_time": rfc3339(start + seconds) })
+}
+
+fn post_sessions(server: &Server, sessions: Vec<Value>) {
+    server.http.post_json("/api/wifi-sessions", &json!({ "sessions": sessions })).expect_status(200);
+}
+
+/// The begin of an hour, so many hours ago.
+fn hour_ago(hours: u64) -> u64 {
+    (now_s() / 3_600 - hours) * 3_600
+}
+
+/// A library with two rooms, the second of which is full, and a gym whose parent nobody knows. Twelve devices spend the first half of
+/// the third hour before this one in the reading room, and the rest of it in the stacks.
+fn fill_campus(server: &Server) {
+    let spaces = json!({ "spaces": [
+        { "space_id": 1, "space_name": "Library <b>", "capacity": 40 },
+        { "space_id": 2, "space_name": "Reading room", "parent_space_id": 1, "capacity": 20 },
+        { "space_id": 3, "space_name": "Stacks", "parent_space_id": 1, "capacity": 10 },
+        { "space_id": 9, "space_name": "Gym", "parent_space_id": 77 },
+    ] });
+    let json = [("content-type", "application/json")];
+    server.http.send(reqwest::Method::PUT, "/api/spaces", &json, spaces.to_string().into_bytes()).expect_status(200);
+    let stays = |device| [session(device, 2, hour_ago(3), 1_700), session(device, 3, hour_ago(3) + 1_800, 1_700)];
+    post_sessions(server, (0..12).flat_map(stays).collect());
 }
 
 fn open<'a>(browser: &'a Browser, server: &Server, address: &str, look: Look) -> Page<'a> {
@@ -62,9 +94,12 @@ fn every_page_draws_on_desktop_and_phone_with_data_and_without() {
     for page in PAGES {
         check(&open(&browser, &server, page, Look::DESKTOP), &server, &format!("{page} of an empty server"));
     }
+    let campus = open(&browser, &server, "campus", Look::PHONE);
+    campus.wait_for("/No spaces yet/.test(document.body.innerText) && /curl -X PUT/.test(document.body.innerText)");
     let page = open(&browser, &server, "overview", Look::PHONE);
     page.wait_for("/No events yet/.test(document.body.innerText) && /curl -X POST/.test(document.body.innerText)");
     fill(&server);
+    fill_campus(&server);
     page.wait_for("document.querySelector('svg.chart .area') && /✓ balances/.test(document.body.innerText)");
     for look in [Look::DESKTOP_DARK, Look::PHONE] {
         for name in PAGES {
@@ -111,6 +146,92 @@ fn a_late_event_corrects_its_minute_with_before_and_after() {
     server.http.post_json("/api/ingest", &late).expect_status(200);
     page.wait_for("document.querySelector('.feed .fix')?.textContent === '0 → 1' && document.querySelector('svg.chart .mark')");
     assert!(page.text(".feed").contains("view /late"));
+}
+
+/// What a chart reads aloud when a key is pressed in it.
+fn read_aloud(page: &Page, chart: &str, key: &str) -> String {
+    let script = format!(
+        "(e => (e.focus(), e.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }})), document.querySelector('#say').textContent))(document.querySelector('{chart}'))"
+    );
+    page.eval(&script).as_str().expect("words").to_owned()
+}
+
+const HEAT: &str = "svg[aria-label^=\"Bins by spaces\"]";
+
+#[test]
+fn the_campus_shows_numbers_of_the_api_and_leads_down_into_spaces() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    fill_campus(&server);
+    let page = open(&browser, &server, "campus?space=1&range=24", Look::DESKTOP);
+    page.wait_for(DRAWN);
+    page.wait_for("/peak 24/.test(document.querySelector('svg.chart')?.textContent)");
+    assert_eq!(page.text("h1"), "Library <b>");
+    let tree = page.text(".bars");
+    assert!(["Library <b>", "Reading room", "Stacks", "Gym (orphan of 77)"].iter().all(|name| tree.contains(name)), "{tree}");
+    page.wait_for(
+        "/1 space with a parent that is not known/.test(document.body.innerText) && /Reading room → Stacks/.test(document.body.innerText)",
+    );
+    // Both rooms are rows of the heat map; the stacks had two devices more than they are made for.
+    page.wait_for(&format!("document.querySelector('{HEAT} path.over')?.getAttribute('d')"));
+    assert!(page.text("main").contains("above capacity"));
+    let mut words = read_aloud(&page, HEAT, "ArrowDown");
+    for _ in 0..3 {
+        words = read_aloud(&page, HEAT, "ArrowLeft");
+    }
+    assert!(words.starts_with("Stacks, ") && words.contains("12 devices") && words.contains("120 % of 10"), "{words}");
+    // Down by keyboard, by the tree, and back by the browser; the address can be shared.
+    read_aloud(&page, HEAT, "Enter");
+    page.wait_for(
+        "/space=3/.test(location.hash) && /range=24/.test(location.hash) && document.querySelector('h1').textContent === 'Stacks'",
+    );
+    page.wait_for("/peak 12/.test(document.querySelector('svg.chart')?.textContent)");
+    page.eval("[...document.querySelectorAll('.bars button')].find(b => /Reading/.test(b.textContent)).click()");
+    page.wait_for("/space=2/.test(location.hash) && document.querySelector('h1').textContent === 'Reading room'");
+    page.eval("history.back()");
+    page.wait_for("document.querySelector('h1').textContent === 'Stacks'");
+    page.eval("(s => (s.value = '900', s.dispatchEvent(new Event('change'))))(document.querySelector('select[aria-label=Bins]'))");
+    page.wait_for("/interval=900/.test(location.hash) && /bin of 15 min/.test(document.body.innerText)");
+    let link = page.eval(
+        "[...document.querySelectorAll('.panel')].find(p => p.ariaLabel === 'Devices').querySelector('.foot a').getAttribute('href')",
+    );
+    let answer = server.http.get_json(link.as_str().expect("an address"));
+    assert_eq!((&answer["space_id"], &answer["interval_seconds"]), (&json!(3), &json!(900)));
+    let most = answer["rows"].as_array().expect("rows").iter().map(|row| row["number_connections"].as_i64().expect("a number")).max();
+    assert_eq!(most, Some(12));
+    assert_eq!(page.errors(), Vec::<String>::new());
+    assert_eq!(page.eval("document.querySelectorAll('main b b, h1 b').length"), json!(0), "names are no markup");
+}
+
+#[test]
+fn a_late_session_marks_the_bins_that_it_corrects() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    fill_campus(&server);
+    let page = open(&browser, &server, "campus?space=2", Look::DESKTOP);
+    page.wait_for("/peak 12/.test(document.querySelector('svg.chart')?.textContent)");
+    assert_eq!(page.eval("document.querySelectorAll('.mark[d]:not([d=\"\"])').length"), json!(0));
+    post_sessions(&server, vec![session(99, 2, hour_ago(3) + 60, 600)]);
+    page.wait_for("/peak 13/.test(document.querySelector('svg.chart')?.textContent) && document.querySelectorAll('.mark[d]:not([d=\"\"])').length === 2");
+    page.wait_for("document.querySelector('.feed .fix')?.textContent === '12 → 13'");
+    assert!(page.text(".feed").contains("Reading room"));
+    let words = (0..4).map(|_| read_aloud(&page, HEAT, "ArrowLeft")).find(|words| words.contains("13 devices")).expect("the corrected bin");
+    assert!(words.contains("corrected: 12 before, 13 after"), "{words}");
+}
+
+#[test]
+fn the_campus_says_that_the_server_is_gone() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::new().start();
+    fill_campus(&server);
+    let page = open(&browser, &server, "campus", Look::PHONE);
+    page.wait_for(DRAWN);
+    server.kill();
+    page.wait_for("[...document.querySelectorAll('.panel')].every(p => p.classList.contains('stale'))");
+    assert!(page.text(".panel .fresh").starts_with("stale: as of"), "{}", page.text(".panel .fresh"));
+    assert!(page.text(".bars").contains("Library <b>"), "what was known stays");
+    server.start_again();
+    page.wait_for("!document.querySelector('.stale')");
 }
 
 #[test]

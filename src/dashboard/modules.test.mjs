@@ -2,7 +2,7 @@
 
 import test from "node:test";
 import assert from "node:assert/strict";
-import { SseParser, backoffMs, Minutes, MINUTE, ticks, lattice, slotOf, placeOn, desireLines, law, clusterClass } from "./assets/js/fold.js";
+import { SseParser, backoffMs, Minutes, MINUTE, Watch, treeRows, hourOfWeek, ticks, lattice, slotOf, placeOn, desireLines, law, clusterClass } from "./assets/js/fold.js";
 import * as format from "./assets/js/format.js";
 
 const FRAMES = 'id: h-1\nevent: status\ndata: {"a":1}\n\n: keep-alive\n\nid: h-2\r\nevent: minutes\r\ndata: one\r\ndata: two\r\n\r\nretry: 250\n\ndata:plain\n\n';
@@ -86,6 +86,41 @@ test("a ranking obeys source, page and range, and is ordered", () => {
   assert.deepEqual(keys("page", all, 0, 2), [["/a", 7], ["/b", 7]]);
   assert.deepEqual(keys("page", { source: 1, page: null }, 1, 2), [["/b", 7], ["/a", 1]]);
   assert.deepEqual(keys("type", { source: 1, page: "/a" }, 0, 2), [["view", 5], ["buy", 1]]);
+});
+
+test("a number that should stay and changes is a correction, with what was first", () => {
+  const watch = new Watch();
+  assert.equal(watch.look("1 3600000 0", 7, 10), undefined);
+  assert.equal(watch.look("1 3600000 0", 7, 20), undefined);
+  assert.deepEqual(watch.look("1 3600000 0", 8, 30), { before: 7, after: 8, at: 30 });
+  assert.equal(watch.look("2 3600000 0", 8, 30), undefined, "another key");
+  assert.deepEqual(watch.look("1 3600000 0", 8, 40), { before: 7, after: 8, at: 30 }, "it stays marked");
+  assert.deepEqual(watch.look("1 3600000 0", 5, 50), { before: 7, after: 5, at: 50 }, "the first before is kept");
+  assert.deepEqual([...watch.fixes.keys()], ["1 3600000 0"]);
+  for (let i = 0; i < 100100; i++) watch.look(`k${i}`, 1, 60);
+  assert.ok(watch.seen.size <= 100001, `${watch.seen.size} bins watched`);
+});
+
+const spaceOf = (space_id, parent_space_id) => ({ space_id, parent_space_id });
+
+test("the tree opens the way to the chosen space and its children", () => {
+  const spaces = [spaceOf(100, 10), spaceOf(101, 10), spaceOf(1, null), spaceOf(10, 1), spaceOf(11, 1), spaceOf(110, 11)];
+  const at = (chosen) => treeRows(spaces, chosen).rows.map((row) => [row.space_id, row.depth, row.children]);
+  assert.deepEqual(at(undefined), [[1, 0, 2]]);
+  assert.deepEqual(at(1), [[1, 0, 2], [10, 1, 2], [11, 1, 1]]);
+  assert.deepEqual(at(101), [[1, 0, 2], [10, 1, 2], [100, 2, 0], [101, 2, 0], [11, 1, 1]]);
+  assert.deepEqual(treeRows(spaces, 101).way.map((one) => one.space_id), [1, 10, 101]);
+});
+
+test("orphans and circles stand as roots and are told from them", () => {
+  const { rows } = treeRows([spaceOf(1, null), spaceOf(2, 77), spaceOf(3, 4), spaceOf(4, 3), spaceOf(5, 4), spaceOf(6, 6)], 3);
+  assert.deepEqual(rows.map((row) => [row.space_id, row.depth, row.orphan]), [[1, 0, false], [2, 0, true], [3, 0, true], [4, 0, true], [5, 0, true], [6, 0, true]]);
+});
+
+test("the hours of the week begin on Monday in UTC", () => {
+  assert.equal(hourOfWeek(0), 72, "the epoch was a Thursday");
+  assert.equal(hourOfWeek(Date.parse("2026-11-16T00:59:00Z")), 0);
+  assert.equal(hourOfWeek(Date.parse("2026-11-22T23:15:00Z")), 167);
 });
 
 test("ticks are round, begin at nought and reach the top", () => {

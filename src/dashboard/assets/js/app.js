@@ -11,12 +11,13 @@ import { wireSearch } from "./search.js";
 import * as overview from "./pages/overview.js";
 import * as shop from "./pages/shop.js";
 import * as journeys from "./pages/journeys.js";
+import * as campus from "./pages/campus.js";
 import * as user from "./pages/user.js";
 import * as sources from "./pages/sources.js";
 import * as runs from "./pages/runs.js";
 import * as system from "./pages/system.js";
 
-const PAGES = { overview, shop, journeys, sources, runs, system, user };
+const PAGES = { overview, shop, journeys, campus, sources, runs, system, user };
 const main = byId("main"), nav = byId("nav"), menu = byId("menu"), scrim = byId("scrim");
 let shown = null;
 
@@ -56,7 +57,7 @@ function drawFilters() {
 	optionsKey = key;
 	fill(box, options.map(([value, label]) => h("option", { value }, label)));
 	box.value = source ?? "";
-	const chip = (label, change) => h("button.chip", { type: "button", onclick: () => setParams(change), "aria-label": `${label}: remove this filter` }, `${label} ×`);
+	const chip = (label, change) => h("button.chip", { onclick: () => setParams(change), "aria-label": `${label}: remove this filter` }, `${label} ×`);
 	fill(byId("chips"), from !== null && chip(`${clock(from, 2)} to ${clock(to, 2)} (${span(to - from)})`, { from: null, to: null }), page && chip(`page ${page}`, { page: null }));
 }
 

@@ -1,38 +1,31 @@
 // Elements are made here alone, by createElement: data stays text.
 
-const SVG = "http://www.w3.org/2000/svg";
-
+/** Attributes and `on…` listeners; null, undefined and false remove. */
 export function attrs(el, values) {
 	for (const [key, value] of Object.entries(values)) {
 		if (key.startsWith("on")) el.addEventListener(key.slice(2), value);
-		else if (value === undefined || value === null || value === false) el.removeAttribute(key);
+		else if ((value ?? false) === false) el.removeAttribute(key);
 		else el.setAttribute(key, value === true ? "" : value);
 	}
 	return el;
 }
 
 function add(el, kids) {
-	for (const kid of kids.flat(Infinity)) if (kid !== undefined && kid !== null && kid !== false) el.append(kid);
+	for (const kid of kids.flat(Infinity)) if ((kid ?? false) !== false) el.append(kid);
 	return el;
 }
 
-function make(el, classes, kids) {
+const maker = (create) => (name, ...kids) => {
+	const [tag, ...classes] = name.split("."), el = create(tag);
 	if (classes.length) el.setAttribute("class", classes.join(" "));
 	if (kids[0]?.constructor === Object) attrs(el, kids.shift());
 	return add(el, kids);
-}
+};
 
 /** An HTML element: `h("p.class", {onclick: f}, "text", child)`; attributes and children may be left out. */
-export function h(name, ...kids) {
-	const [tag, ...classes] = name.split(".");
-	return make(document.createElement(tag), classes, kids);
-}
-
+export const h = maker((tag) => document.createElement(tag));
 /** An SVG element, likewise. */
-export function s(name, ...kids) {
-	const [tag, ...classes] = name.split(".");
-	return make(document.createElementNS(SVG, tag), classes, kids);
-}
+export const s = maker((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
 
 export const byId = (id) => document.getElementById(id);
 
@@ -47,19 +40,18 @@ export function text(el, value) {
 	if (el.textContent !== value) el.textContent = value;
 }
 
-/** Keeps one child per key, in order, reusing nodes: `create(row)` once, `set(node, row)` on every update. */
+/** Keeps one child per key, in order: `create(row)` once, `set(node, row)` on every update. */
 export function keyed(parent, rows, keyOf, create, set) {
-	const old = parent.keyedNodes || new Map(), now = new Map();
+	const old = parent.keyedNodes || new Map(), now = (parent.keyedNodes = new Map());
 	let at = parent.firstChild;
 	for (const row of rows) {
 		const key = keyOf(row), node = old.get(key) || create(row);
-		set(node, row);
+		set?.(node, row);
 		now.set(key, node);
 		if (node === at) at = at.nextSibling;
 		else parent.insertBefore(node, at);
 	}
 	for (const [key, node] of old) if (now.get(key) !== node) node.remove();
-	parent.keyedNodes = now;
 }
 
 /** The one-time flash of a corrected value. */
@@ -70,14 +62,14 @@ export function flash(el) {
 	el.addEventListener("animationend", () => el.classList.remove("flash"), { once: true });
 }
 
-/** Shows the tooltip beside a point of the window and speaks it when asked. `rows` are `[label, value, colour class?]`. */
+/** The tooltip beside a point of the window, spoken when asked. `rows` are `[label, value, colour class?]`. */
 export function showTip(x, y, title, rows, note, aloud) {
 	const box = byId("tip");
-	fill(box, h("b", title), rows.map(([label, value, c]) => h(`div.row${c ? `.${c}` : ""}`, h("span", label), h("span", value))), note && h("div", note));
+	fill(box, h("b", title), rows.map(([label, value, c = "none"]) => h(`div.row.${c}`, h("span", label), h("span", value))), note && h("div", note));
 	box.hidden = false;
-	const left = x + 14 + box.offsetWidth > innerWidth ? x - 14 - box.offsetWidth : x + 14;
-	box.style.left = `${Math.max(4, left)}px`;
-	box.style.top = `${Math.max(4, Math.min(innerHeight - box.offsetHeight - 4, y - box.offsetHeight / 2))}px`;
+	const { offsetWidth: w, offsetHeight: tall } = box;
+	box.style.left = `${Math.max(4, x + 14 + w > innerWidth ? x - 14 - w : x + 14)}px`;
+	box.style.top = `${Math.max(4, Math.min(innerHeight - tall - 4, y - tall / 2))}px`;
 	if (aloud) byId("say").textContent = [title, ...rows.map((r) => `${r[0]} ${r[1]}`), note].filter(Boolean).join(", ");
 }
 

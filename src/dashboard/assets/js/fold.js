@@ -1,8 +1,8 @@
 // What the page works out from frames and rows: pure functions, no document, so that they can be tested anywhere.
 
-export const MINUTE = 60000;
+export const MINUTE = 60000, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
 
-/** Reads Server-Sent Events from pieces of text. `push` returns the events that became complete. */
+/** Reads Server-Sent Events from pieces of text; `push` returns the events that became complete. */
 export class SseParser {
 	rest = "";
 	id = "";
@@ -10,32 +10,32 @@ export class SseParser {
 	data = [];
 
 	push(piece) {
-		const done = [];
-		this.rest += piece;
 		// A lone \r at the end may be the first half of \r\n: it waits for the next piece.
-		const lines = this.rest.split(/\r\n|\n|\r(?!$)/);
+		const done = [], lines = (this.rest + piece).split(/\r\n|\n|\r(?!$)/);
 		this.rest = lines.pop();
 		for (const line of lines) {
-			if (line === "") {
+			if (line) {
+				const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+				if (field === "data") this.data.push(value);
+				else if (field === "event" || field === "id") this[field] = value;
+			} else {
 				if (this.data.length) done.push({ event: this.event, data: this.data.join("\n"), id: this.id });
 				this.event = "message";
 				this.data = [];
-				continue;
 			}
-			const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
-			if (field === "data") this.data.push(value);
-			else if (field === "event" || field === "id") this[field] = value;
 		}
 		return done;
 	}
 }
 
 /** Waiting time before attempt n (0, 1, …): doubles from half a second to half a minute, with jitter. */
-export function backoffMs(attempt, random = Math.random()) {
-	return Math.round(Math.min(30000, 500 * 2 ** attempt) * (0.5 + random / 2));
-}
+export const backoffMs = (attempt, random = Math.random()) => Math.round(Math.min(30000, 500 * 2 ** attempt) * (0.5 + random / 2));
 
-const keyOf = (c) => `${c.source_id}\u0000${c.event_type}\u0000${c.page}`;
+/** The value under a key of a map, made when there is none. */
+function under(map, key, make) {
+	if (!map.has(key)) map.set(key, make());
+	return map.get(key);
+}
 
 /** The cells of the minutes view, by minute; at most `capCells`, oldest minutes go first. */
 export class Minutes {
@@ -43,45 +43,33 @@ export class Minutes {
 		Object.assign(this, { keepMinutes, capCells, buckets: new Map(), cells: 0, newest: 0 });
 	}
 
-	/** Applies one frame; returns its corrections. `at` is when it came, in ms. */
+	/** Applies one frame, which came `at`; returns its corrections. */
 	apply(cells, snapshot, at, parseTime) {
-		const before = snapshot ? this.buckets : null;
-		if (snapshot) {
-			this.buckets = new Map();
-			this.cells = 0;
-		}
-		const fixes = [];
-		for (const raw of cells) {
-			const t = parseTime(raw.window_start), key = keyOf(raw);
+		const before = this.buckets, fixes = [];
+		if (snapshot) Object.assign(this, { buckets: new Map(), cells: 0 });
+		for (const { source_id: source, page, event_type: type, count, revenue, before: said, correction, window_start } of cells) {
+			const t = parseTime(window_start), key = `${source}\u0000${type}\u0000${page}`;
 			if (t === null) continue;
 			this.newest = Math.max(this.newest, t);
-			let bucket = this.buckets.get(t);
-			if (!bucket) this.buckets.set(t, (bucket = { cells: new Map(), sums: null }));
-			const old = bucket.cells.get(key), cell = { source: raw.source_id, page: raw.page, type: raw.event_type, count: raw.count, revenue: Number(raw.revenue) || 0, fix: old?.fix };
-			if (before) cell.fix = before.get(t)?.cells.get(key)?.fix;
-			if (raw.correction && !snapshot) {
-				const was = raw.before ?? old?.count ?? 0;
+			const bucket = under(this.buckets, t, () => ({ cells: new Map() })), old = bucket.cells.get(key), cell = { source, page, type, count, revenue: Number(revenue) || 0, fix: before.get(t)?.cells.get(key)?.fix };
+			if (correction && !snapshot) {
+				const was = said ?? old?.count ?? 0;
 				cell.fix = { before: old?.fix && at - old.fix.at < 5 * MINUTE ? old.fix.before : was, at };
-				fixes.push({ at, t, source: cell.source, page: cell.page, type: cell.type, before: was, after: cell.count });
+				fixes.push({ at, t, source, page, type, before: was, after: count });
 			}
 			bucket.sums = null;
-			if (cell.count === 0 && !cell.fix) this.cells -= bucket.cells.delete(key) ? 1 : 0;
+			if (count === 0 && !cell.fix) this.cells -= bucket.cells.delete(key);
 			else {
-				if (!old) this.cells++;
+				this.cells += !old;
 				bucket.cells.set(key, cell);
 			}
 		}
-		this.trim();
-		return fixes;
-	}
-
-	trim() {
-		const oldest = this.newest - this.keepMinutes * MINUTE;
 		for (const t of [...this.buckets.keys()].sort((a, b) => a - b)) {
-			if (t >= oldest && this.cells <= this.capCells) break;
+			if (t >= this.newest - this.keepMinutes * MINUTE && this.cells <= this.capCells) break;
 			this.cells -= this.buckets.get(t).cells.size;
 			this.buckets.delete(t);
 		}
+		return fixes;
 	}
 
 	/** Sums of one minute under a filter: totals, by type, revenue, and what the total was before corrections. */
@@ -107,11 +95,9 @@ export class Minutes {
 			if (t < from || t >= to) continue;
 			for (const c of bucket.cells.values()) {
 				if (!admits(filter, c)) continue;
-				let row = rows.get(c[field]);
-				if (!row) rows.set(c[field], (row = { key: c[field], count: 0, revenue: 0, before: 0, fixedAt: 0 }));
+				const row = under(rows, c[field], () => ({ key: c[field], count: 0, revenue: 0, before: 0, fixedAt: 0 })), fresh = c.fix && now - c.fix.at < markMs;
 				row.count += c.count;
 				row.revenue += c.revenue;
-				const fresh = c.fix && now - c.fix.at < markMs;
 				row.before += fresh ? c.fix.before : c.count;
 				if (fresh) row.fixedAt = Math.max(row.fixedAt, c.fix.at);
 			}
@@ -121,6 +107,44 @@ export class Minutes {
 }
 
 const admits = (filter, c) => (filter.source ?? c.source) === c.source && (filter.page || c.page) === c.page;
+
+/** Numbers that should stay, watched over answers: one that changes was corrected late. */
+export class Watch {
+	seen = new Map();
+	fixes = new Map();
+
+	/** Takes what stands under a key now; returns its correction, if there was one. */
+	look(key, n, at) {
+		const was = this.seen.get(key);
+		if (this.seen.size > 100000) this.seen.clear();
+		this.seen.set(key, n);
+		if (was !== undefined && was !== n) this.fixes.set(key, { before: this.fixes.get(key)?.before ?? was, after: n, at });
+		return this.fixes.get(key);
+	}
+}
+
+/** Rows of the space tree in view: the roots, the way down to the chosen space, its children. Orphans and circles stand as roots. */
+export function treeRows(spaces, chosen) {
+	const known = new Map(spaces.map((one) => [one.space_id, one])), kids = new Map(), rows = [];
+	const climb = (one) => {
+		const way = new Set();
+		for (; one && !way.has(one); one = known.get(one.parent_space_id)) way.add(one);
+		return { way, circle: !!one };
+	};
+	for (const one of spaces) under(kids, known.has(one.parent_space_id) && !climb(one).circle ? one.parent_space_id : null, () => []).push(one);
+	const { way } = climb(known.get(chosen));
+	const walk = (key, depth) => {
+		for (const one of kids.get(key) || []) {
+			rows.push({ ...one, depth, children: kids.get(one.space_id)?.length || 0, orphan: key === null && one.parent_space_id !== null });
+			if (way.has(one)) walk(one.space_id, depth + 1);
+		}
+	};
+	walk(null, 0);
+	return { rows, way: [...way].reverse() };
+}
+
+/** The hour of the week: 0 is Monday 00:00 UTC. */
+export const hourOfWeek = (t) => Math.floor((t / HOUR + 72) % 168);
 
 /** Round tick values from 0 to at least max, about `count` of them. */
 export function ticks(max, count = 4) {
@@ -135,10 +159,7 @@ export function lattice(max, slots) {
 	const top = Math.max(1, Math.ceil(max));
 	for (let ratio = 1; ; ratio = ratio === 1 ? 1.01 : 1 + (ratio - 1) * 1.3) {
 		const out = [0];
-		while (out[out.length - 1] < top && out.length <= slots) {
-			const last = out[out.length - 1];
-			out.push(Math.max(last + 1, Math.ceil(last * ratio)));
-		}
+		for (let last = 0; last < top && out.length <= slots; out.push(last)) last = Math.max(last + 1, Math.ceil(last * ratio));
 		if (out[out.length - 1] >= top) return out;
 	}
 }
@@ -165,20 +186,15 @@ export function placeOn(grid, v) {
  */
 export function desireLines(journeys, slotsX = 64, slotsY = 32) {
 	const most = (k) => journeys.reduce((max, j) => Math.max(max, j.state[k]), 1);
-	const xs = lattice(most(0), slotsX), ys = lattice(most(1), slotsY), pieces = new Map(), buys = new Map();
+	const xs = lattice(most(0), slotsX), ys = lattice(most(1), slotsY), pieces = new Map(), buys = new Map(), stretches = [], W = 4096;
 	const note = (map, key, user) => {
-		const users = map.get(key);
-		if (!users) map.set(key, [user]);
-		else if (users[users.length - 1] !== user) users.push(user);
+		const users = under(map, key, () => []);
+		if (users[users.length - 1] !== user) users.push(user);
 	};
-	const W = 4096;
 	journeys.forEach((journey, user) => {
 		let x = 0, y = 0;
 		for (const [views, carts, bought] of journey.paths) {
-			const i0 = slotOf(xs, x), j0 = slotOf(ys, y);
-			x += Math.max(0, views);
-			y += Math.max(0, carts);
-			const i1 = slotOf(xs, x), j1 = slotOf(ys, y);
+			const i0 = slotOf(xs, x), j0 = slotOf(ys, y), i1 = slotOf(xs, (x += Math.max(0, views))), j1 = slotOf(ys, (y += Math.max(0, carts)));
 			for (let i = i0; i < i1; i++) note(pieces, j0 * W + i, user);
 			for (let j = j0; j < j1; j++) note(pieces, W * W + i1 * W + j, user);
 			if (bought > 0) note(buys, j1 * W + i1, user);
@@ -186,34 +202,21 @@ export function desireLines(journeys, slotsX = 64, slotsY = 32) {
 	});
 	const dominant = (users) => {
 		const tally = new Map();
-		for (const u of users) {
-			const c = journeys[u].cluster_id ?? -1;
-			tally.set(c, (tally.get(c) || 0) + 1);
-		}
+		for (const u of users) tally.set(journeys[u].cluster_id ?? -1, (tally.get(journeys[u].cluster_id ?? -1) || 0) + 1);
 		return [...tally].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0][0];
 	};
-	const same = (a, b) => a.length === b.length && a.every((u, i) => u === b[i]);
-	const stretches = [];
 	let run = null;
 	for (const [key, users] of [...pieces].sort((a, b) => a[0] - b[0])) {
-		if (run && key === run.next && same(run.users, users)) {
-			run.next = key + 1;
-			continue;
-		}
-		if (run) stretches.push(run);
-		run = { key, next: key + 1, users };
+		if (run && key === run.next && users.length === run.users.length && users.every((u, i) => u === run.users[i])) run.next++;
+		else stretches.push((run = { key, next: key + 1, users }));
 	}
-	if (run) stretches.push(run);
 	return {
 		xs,
 		ys,
-		stretches: stretches
-			.map(({ key, next, users }) => {
-				const up = key >= W * W, k = up ? key - W * W : key, across = Math.floor(k / W), from = k % W, to = from + next - key;
-				const at = up ? { x0: across, y0: from, x1: across, y1: to } : { x0: from, y0: across, x1: to, y1: across };
-				return { ...at, users, cluster: dominant(users) };
-			})
-			.sort((a, b) => a.users.length - b.users.length),
+		stretches: stretches.map(({ key, next, users }) => {
+			const up = key >= W * W, k = up ? key - W * W : key, across = Math.floor(k / W), from = k % W, to = from + next - key;
+			return { ...(up ? { x0: across, y0: from, x1: across, y1: to } : { x0: from, y0: across, x1: to, y1: across }), users, cluster: dominant(users) };
+		}).sort((a, b) => a.users.length - b.users.length),
 		buys: [...buys].map(([key, users]) => ({ x: key % W, y: Math.floor(key / W), users, cluster: dominant(users) })),
 	};
 }

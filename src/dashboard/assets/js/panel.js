@@ -4,13 +4,13 @@
 import { attrs, h, fill, text } from "./dom.js";
 import { clock, span } from "./format.js";
 import { store, now, subscribe } from "./state.js";
-import { curlFor, token } from "./api.js";
+import { curlFor, get, token } from "./api.js";
 
 const live = new Set();
 const QUIET_MS = 5000;
 
-/** `api()` gives the address of the same answer; `polls`: the panel asks for itself instead of following the stream. */
-export function panel({ title, unit = "", width = "w12", api, tools = [], polls = false }) {
+/** `api()` gives the address of the same answer; `polls`: it is asked there (by the panel itself, or by the one given) instead of following the stream. */
+export function panel(title, api, { unit = "", width = "w12", tools = [], polls = false } = {}) {
 	const unitEl = h("span.unit", unit), body = h("div.body"), fresh = h("span.fresh");
 	const link = h("a", { target: "_blank", rel: "noopener" }, "open in API");
 	const el = h(`section.panel.${width}`, { "aria-label": title }, h("div.head", h("h2", title), unitEl, h("div.tools", tools)), body, h("div.foot", fresh, link));
@@ -19,7 +19,7 @@ export function panel({ title, unit = "", width = "w12", api, tools = [], polls 
 		e.preventDefault();
 		copy(link, curlFor(api()));
 	});
-	const self = { el, link, fresh, api, polls, asOf: 0, state: "", unit: (words) => text(unitEl, words) };
+	const self = { el, link, fresh, api, polls, asOf: 0, state: "", unit: (words) => text(unitEl, words) }, box = h("div");
 	/** Swaps the body only when the state changes; `make()` gives the nodes of the new one. */
 	const show = (state, make) => {
 		if (self.state === state) return;
@@ -30,6 +30,11 @@ export function panel({ title, unit = "", width = "w12", api, tools = [], polls 
 	self.empty = (words, curl) => show(`empty ${words}`, () => h("div.state", h("p", words), curl && curlLine(curl)));
 	self.failed = (error, again) => show(`error ${error.message}`, () => errorState(error, again));
 	self.ready = (node) => show("ready", () => node);
+	/** Ready, with these nodes instead of those before. */
+	self.fill = (...nodes) => {
+		self.ready(box);
+		fill(box, nodes);
+	};
 	live.add(self);
 	freshen(self);
 	return self;
@@ -38,7 +43,7 @@ export function panel({ title, unit = "", width = "w12", api, tools = [], polls 
 export const forget = (panels) => panels.forEach((p) => live.delete(p));
 
 function curlLine(line) {
-	const button = h("button.small", { type: "button", onclick: () => copy(button, line) }, "Copy");
+	const button = h("button.small", { onclick: () => copy(button, line) }, "Copy");
 	return h("div.curl", h("code", line), button);
 }
 
@@ -54,12 +59,12 @@ function copy(el, words) {
 
 function errorState(error, again) {
 	const hint = { 401: "This server asks for a token.", 403: "The token in use lacks the scope for this.", 503: "The server is replaying its log; this page asks again by itself.", 0: "Is it running? This page asks again by itself." }[error.status];
-	return h("div.state", { role: "alert" }, h("p", h("b.bad", "No answer: "), error.message), hint && h("p", hint), error.requestId && h("p.quiet.mono", `request ${error.requestId}`), h("button", { type: "button", onclick: again }, "Try again"));
+	return h("div.state", { role: "alert" }, h("p", h("b.bad", "No answer: "), error.message), hint && h("p", hint), error.requestId && h("p.quiet.mono", `request ${error.requestId}`), h("button", { onclick: again }, "Try again"));
 }
 
 function freshen(p) {
-	attrs(p.link, { href: p.api() });
-	const quiet = Date.now() - store.lastFrameAt > QUIET_MS, { state } = store.conn, asOf = p.polls ? p.asOf : store.asOf;
+	const url = p.api(), quiet = Date.now() - store.lastFrameAt > QUIET_MS, { state } = store.conn, asOf = p.polls && url ? (p.polls.asOf ?? p.asOf) : store.asOf;
+	attrs(p.link, { href: url });
 	const stale = asOf > 0 && (quiet || (state !== "live" && state !== "connecting"));
 	p.el.classList.toggle("stale", stale);
 	if (asOf) text(p.fresh, `${stale ? "stale: " : ""}as of ${clock(asOf, 4)}, ${span(Math.max(0, now() - asOf))} ago${stale ? `; ${connWords()}` : ""}`);
@@ -85,9 +90,9 @@ document.addEventListener("visibilitychange", () => {
 });
 subscribe((kinds) => (kinds.has("conn") || kinds.has("status")) && tick());
 
-/** Asks while the tab is shown: at once, every `everyMs()`, when the server is back, and with a new token. */
-export function poll(p, load, everyMs) {
-	let timer = 0, abort = null, stopped = false, hadData = false, lost = false;
+/** Asks for the panel's answer while the tab is shown: at once, every `everyMs()`, when the server is back, and with a new token. */
+export function poll(p, draw, everyMs) {
+	let timer = 0, abort = null, stopped = false, hadData = false, lost = false, busy = false;
 	const run = async () => {
 		clearTimeout(timer);
 		if (stopped || document.hidden) return;
@@ -95,15 +100,20 @@ export function poll(p, load, everyMs) {
 		const mine = (abort = new AbortController());
 		try {
 			if (!hadData) p.loading();
-			const asOf = await load(mine.signal);
+			busy = true;
+			const url = p.api(), answer = url && (await get(url, mine.signal));
 			if (stopped || abort !== mine) return;
-			hadData = true;
-			p.asOf = asOf || p.asOf;
+			if (answer) {
+				await draw(answer, mine.signal);
+				hadData = true;
+				p.asOf = answer.as_of ?? now();
+			}
 			freshen(p);
 		} catch (error) {
 			if (stopped || abort !== mine) return;
 			if (!hadData) p.failed(error, run);
 		}
+		busy = false;
 		timer = setTimeout(run, everyMs());
 	};
 	const off = subscribe((kinds) => {
@@ -114,6 +124,8 @@ export function poll(p, load, everyMs) {
 	run();
 	return {
 		soon: run,
+		/** As `soon`, but an answer under way is waited for. */
+		nudge: () => busy || run(),
 		again() {
 			hadData = false;
 			p.state = "";

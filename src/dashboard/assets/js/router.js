@@ -3,28 +3,28 @@
 import { store, touch } from "./state.js";
 
 /** The pages in the navigation. */
-export const NAV = { overview: "Overview", shop: "Shop", journeys: "Journeys", sources: "Sources", runs: "Runs", system: "System" };
+export const NAV = { overview: "Overview", shop: "Shop", journeys: "Journeys", campus: "Campus", sources: "Sources", runs: "Runs", system: "System" };
 
 export function route() {
 	const [name, query] = location.hash.replace(/^#\/?/, "").split("?");
 	return { name: name || "overview", params: new URLSearchParams(query) };
 }
 
-function write(name, params, changes) {
-	for (const [key, value] of Object.entries(changes)) {
-		if (value === null || value === undefined || value === "") params.delete(key);
-		else params.set(key, value);
-	}
-	return `#/${name}${params.size ? `?${params}` : ""}`;
-}
+/** A choice of the page in the address: one of `allowed`, or what is taken otherwise. */
+export const param = (name, allowed, otherwise = "") => allowed.find((v) => v === route().params.get(name)) ?? otherwise;
 
 /** The address of a page with the filters in force and `extra`. */
-export const linkTo = (name, extra = {}) => write(name, new URLSearchParams(), { ...store.filter, ...extra });
+export function linkTo(name, extra = {}, kept = store.filter) {
+	const query = new URLSearchParams(Object.entries({ ...kept, ...extra }).filter(([, value]) => (value ?? "") !== ""));
+	return `#/${name}${query.size ? `?${query}` : ""}`;
+}
+
+/** The address of this page with other choices. */
+export const linkHere = (changes) => linkTo(route().name, changes, Object.fromEntries(route().params));
 
 /** Changes names in the address without leaving the page. */
 export function setParams(changes) {
-	const { name, params } = route();
-	history.replaceState(null, "", write(name, params, changes));
+	history.replaceState(null, "", linkHere(changes));
 	readFilters();
 }
 
@@ -37,5 +37,5 @@ export function readFilters() {
 	touch("filter");
 }
 
-/** What a brush does: the range filters every panel of the minutes. */
+/** What a brush does: the range filters every panel. */
 export const brushTo = (from, to) => setParams({ from, to });

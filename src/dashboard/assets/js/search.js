@@ -1,25 +1,25 @@
-// The search box: pages of the shop, sources, users, and the pages of this dashboard. `/` focuses it.
+// The search box: pages of the shop, spaces, sources, users, and the pages of this dashboard. `/` focuses it.
 
 import { attrs, byId, h, fill } from "./dom.js";
 import { store, sourceName } from "./state.js";
 import { NAV, linkTo } from "./router.js";
 import { num } from "./format.js";
 
-const MAX = 12;
 let found = [], at = 0;
 
 function results(words) {
-	const needle = words.toLowerCase(), hit = (value) => value.toLowerCase().includes(needle), sources = store.status?.sources || [];
+	const needle = words.toLowerCase(), hit = (value, id) => String(value).toLowerCase().includes(needle) || String(id) === needle, sources = store.status?.sources || [];
 	if (!needle) return [];
 	const pages = new Map();
 	for (const bucket of store.minutes.buckets.values()) for (const c of bucket.cells.values()) if (hit(c.page)) pages.set(c.page, (pages.get(c.page) || 0) + c.count);
 	const among = store.filter.source !== null ? [store.filter.source] : sources.slice(0, 3).map((one) => one.source_id);
 	return [
 		...Object.entries(NAV).filter(([, label]) => hit(label)).map(([id, label]) => [label, "go to", linkTo(id)]),
-		...sources.filter((one) => hit(one.name) || String(one.source_id) === needle).slice(0, 4).map((one) => [`${one.name} (${one.source_id})`, "source", linkTo("sources", { source: one.source_id })]),
+		...sources.filter((one) => hit(one.name, one.source_id)).slice(0, 4).map((one) => [`${one.name} (${one.source_id})`, "source", linkTo("sources", { source: one.source_id })]),
+		...store.spaces.filter((one) => hit(one.space_name, one.space_id)).slice(0, 6).map((one) => [one.space_name || one.space_id, "space", linkTo("campus", { space: one.space_id })]),
 		...[...pages].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([page, count]) => [page || "(none)", `page, ${num(count)} events`, linkTo("shop", { page })]),
 		...among.map((source) => [words, `open as user of ${sourceName(source)}`, linkTo("user", { source, id: words })]),
-	].slice(0, MAX);
+	].slice(0, 12);
 }
 
 function draw() {
@@ -42,10 +42,10 @@ function choose(i) {
 }
 
 export function wireSearch() {
-	const box = byId("search");
+	const box = byId("search"), again = () => look(box.value.trim());
 	attrs(box, {
-		oninput: () => look(box.value.trim()),
-		onfocus: () => look(box.value.trim()),
+		oninput: again,
+		onfocus: again,
 		onblur: () => look(""),
 		onkeydown(e) {
 			const step = { ArrowDown: 1, ArrowUp: found.length - 1 }[e.key];

@@ -4,8 +4,6 @@
 import { Minutes, MINUTE } from "./fold.js";
 import { time } from "./format.js";
 
-const HISTORY_SECONDS = 600, CORRECTIONS_KEPT = 200;
-
 export const store = {
 	conn: { state: "connecting", retryAt: 0, detail: "" },
 	status: null,
@@ -19,6 +17,8 @@ export const store = {
 	corrections: [],
 	correctionsPerMinute: 0,
 	history: [],
+	spaces: [],
+	alerts: [],
 	filter: { source: null, page: null, from: null, to: null },
 	cursor: null,
 };
@@ -52,42 +52,39 @@ document.addEventListener("visibilitychange", () => {
 /** The server's clock, as far as we know it. */
 export const now = () => Date.now() - store.clockSkewMs;
 
+const takers = {
+	status(status) {
+		store.status = status;
+		store.clockSkewMs = Date.now() - (time(status.now) ?? Date.now());
+		store.history = [...store.history, { ...status, t: now(), lag: Math.max(0, status.committed - status.as_of), sessions: new Map(status.sources.map((one) => [one.source_id, one.open_sessions])), sources: null }].slice(-600);
+	},
+	minutes(frame) {
+		const fixes = store.minutes.apply(frame.cells, frame.snapshot, now(), time);
+		// The clusters follow a snapshot, complete.
+		if (frame.snapshot) store.clusters.clear();
+		store.minutesSeen = true;
+		store.truncated = frame.truncated || (store.truncated && !frame.snapshot);
+		store.corrections = [...fixes.reverse(), ...store.corrections].slice(0, 200);
+	},
+	clusters({ sources }) {
+		for (const source of sources) store.clusters.set(source.source_id, source);
+		store.clustersSeen = true;
+	},
+	occupancy() {},
+	occupancy_change(body) {
+		store.alerts = [{ ...body, at: now() }, ...store.alerts].slice(0, 50);
+	},
+};
+
 /** One frame of the stream. */
 export function takeFrame(event, body) {
 	store.lastFrameAt = Date.now();
 	store.asOf = Math.max(store.asOf, body.as_of || 0);
 	store.correctionsPerMinute = body.corrections_per_minute ?? store.correctionsPerMinute;
-	if (event === "status") takeStatus(body);
-	else if (event === "minutes") takeMinutes(body);
-	else if (event === "clusters") {
-		for (const source of body.sources) store.clusters.set(source.source_id, source);
-		store.clustersSeen = true;
-		touch("clusters");
-	}
+	takers[event]?.(body);
+	touch(event);
 }
 
-function takeStatus(status) {
-	store.status = status;
-	store.clockSkewMs = Date.now() - (time(status.now) ?? Date.now());
-	store.history.push({
-		t: now(), eps: status.events_per_second, p50: status.latency_p50_ms, p99: status.latency_p99_ms, queue: status.queue_depth, memory: status.memory_bytes,
-		lag: Math.max(0, status.committed - status.as_of), sessions: new Map(status.sources.map((one) => [one.source_id, one.open_sessions])),
-	});
-	if (store.history.length > HISTORY_SECONDS) store.history.shift();
-	touch("status");
-}
-
-function takeMinutes(frame) {
-	const fixes = store.minutes.apply(frame.cells, frame.snapshot, now(), time);
-	// The clusters follow a snapshot, complete.
-	if (frame.snapshot) store.clusters.clear();
-	store.minutesSeen = true;
-	store.truncated = frame.truncated || (store.truncated && !frame.snapshot);
-	if (fixes.length) store.corrections = [...fixes.reverse(), ...store.corrections].slice(0, CORRECTIONS_KEPT);
-	touch("minutes");
-}
-
-/** The sources the filter admits. */
 export const shownSources = () => (store.status?.sources || []).filter((one) => store.filter.source === null || one.source_id === store.filter.source);
 
 /** The source whose journeys are shown: the chosen one, else the one with most users; null while there is none. */
@@ -107,5 +104,5 @@ export const minuteRange = () => (store.filter.from === null ? minuteDomain() : 
 /** The time axis of the live charts: up to ten minutes, as long as the page has watched. */
 export function liveDomain() {
 	const end = now(), first = store.history[0]?.t ?? end;
-	return [Math.min(end - MINUTE, Math.max(end - HISTORY_SECONDS * 1000, first)), end];
+	return [Math.min(end - MINUTE, Math.max(end - 10 * MINUTE, first)), end];
 }

@@ -1,5 +1,5 @@
-// The live stream, by fetch so that a token can be sent. It comes back by itself, after pauses that double, and resumes after
-// the last id; 20 seconds of silence are a broken line; a hidden tab closes it.
+// The live stream, by fetch so that a token can be sent. It resumes after the last id, after pauses that double; 20 seconds of
+// silence are a broken line; a hidden tab closes it.
 
 import { SseParser, backoffMs } from "./fold.js";
 import { headers, address, token } from "./api.js";
@@ -22,8 +22,7 @@ async function open() {
 	};
 	try {
 		heard();
-		const resume = lastId ? { "last-event-id": lastId } : {};
-		const answer = await fetch(address("api/live"), { headers: headers({ accept: "text/event-stream", ...resume }), signal: mine.signal, cache: "no-store" });
+		const answer = await fetch(address("api/live"), { headers: headers({ accept: "text/event-stream", ...(lastId && { "last-event-id": lastId }) }), signal: mine.signal, cache: "no-store" });
 		if (answer.status === 401 || answer.status === 403) return setState("denied", answer.status === 403 ? "the token lacks the scope read" : token() ? "the token is not known" : "a token is needed");
 		if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
 		const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), parser = new SseParser();

@@ -1,8 +1,6 @@
 // Desire lines: right by views, up by carts; a stretch has the colour of most of its walkers.
 
-import { s, fill, tips } from "../dom.js";
-import { desireLines, placeOn, clusterClass } from "../fold.js";
-import { num, plural } from "../format.js";
+import { s, fill, tips, desireLines, placeOn, clusterClass, num, plural } from "../kit.js";
 import { frame, axes, some, diamonds, walker } from "./frame.js";
 
 const LEFT = 44, BASE = 38, NAMES = ["views so far", "carts so far"];
@@ -17,7 +15,7 @@ function places(xs, ys, width, height) {
 /** `pick(stretch, words)` is told which stretch was chosen. */
 export function desireChart(pick) {
 	const height = 430;
-	let journeys = [], centroids = [], lines = null, shown = [];
+	let journeys = [], lines = null, shown = [];
 	const chart = frame(height, draw, { tabindex: 0, role: "group", "aria-label": "Desire lines: journeys by views and carts. Arrow keys walk the stretches from the most used on, Enter lists the users." });
 	const walk = walker(chart.svg, (i) => [`${plural(shown[i].users.length, "user")}: ${words(shown[i])}`, tally(shown[i].users)], (i) => pick(shown[i], words(shown[i])));
 
@@ -32,8 +30,7 @@ export function desireChart(pick) {
 		return [...out].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([c, n]) => [c < 0 ? "no cluster" : `cluster ${c}`, num(n), clusterClass(c)]);
 	}
 
-	function draw(width) {
-		if (!lines) return;
+	function draw(centroids, width) {
 		const { xs, ys, stretches, buys } = lines, { X, Y, grid } = places(xs, ys, width, height);
 		const most = Math.max(1, ...stretches.map((one) => one.users.length)), mostBuys = Math.max(1, ...buys.map((b) => b.users.length));
 		const widest = Math.max(3, Math.min(14, 1.1 * Math.min(X(1) - X(0), Y(0) - Y(1))));
@@ -50,17 +47,15 @@ export function desireChart(pick) {
 	}
 
 	return {
-		el: chart.el,
-		stop: chart.stop,
+		...chart,
 		/** Without `rows` only the centroids have moved. */
-		update(rows, clusters) {
-			centroids = clusters;
+		update(rows, centroids) {
 			if (rows) {
 				journeys = rows;
 				lines = desireLines(rows, 64, 28);
 				walk.reset();
 			}
-			chart.redraw();
+			chart.update(centroids);
 		},
 	};
 }
@@ -68,10 +63,8 @@ export function desireChart(pick) {
 /** One user's cumulative path; a dot per session, larger with a purchase. */
 export function pathChart() {
 	const height = 260;
-	let journey = null;
 	const chart = frame(height, draw, { role: "group" });
-	function draw(width) {
-		if (!journey) return;
+	function draw(journey, width) {
 		const { xs, ys } = desireLines([journey], 200, 100), { X, Y, grid } = places(xs, ys, width, height), c = clusterClass(journey.cluster_id);
 		const x = (v) => X(placeOn(xs, v)).toFixed(1), y = (v) => Y(placeOn(ys, v)).toFixed(1);
 		let views = 0, carts = 0, d = `M${x(0)} ${y(0)}`;
@@ -85,5 +78,5 @@ export function pathChart() {
 			() => [`after session ${p.i + 1}`, [["views so far", num(p.views)], ["carts so far", num(p.carts)], ["in this session", `${plural(p.step[0], "view")}, ${plural(p.step[1], "cart")}`], ["purchases (count or value)", num(p.step[2])]]])));
 		chart.svg.setAttribute("aria-label", `Path over ${plural(stops.length, "session")}, ending at ${plural(views, "view")} and ${plural(carts, "cart")}`);
 	}
-	return { el: chart.el, stop: chart.stop, update: (row) => ((journey = row), chart.redraw()) };
+	return chart;
 }

@@ -1,19 +1,27 @@
 // What every chart shares: an SVG as wide as its place, axes, and walking its shapes by keyboard.
 
-import { attrs, h, s, hideTip, showTip } from "../dom.js";
+import { attrs, h, s, hideTip, showTip, DAY, MINUTE, clock, stamp } from "../kit.js";
 
-/** Calls `draw(width)` when shown, resized, or asked to. */
+/** Calls `draw(data, width)` when it has data and is shown, resized or updated. */
 export function frame(height, draw, more = {}) {
 	const svg = s("svg.chart", { height, ...more }), el = h("div", svg);
+	let data = null;
 	const redraw = () => {
-		if (!el.isConnected || !el.clientWidth) return;
-		const width = Math.max(200, el.clientWidth);
-		attrs(svg, { viewBox: `0 0 ${width} ${height}` });
-		draw(width);
+		if (!data || !el.clientWidth) return;
+		const width = Math.max(200, el.clientWidth), tall = draw(data, width) || height;
+		attrs(svg, { viewBox: `0 0 ${width} ${tall}`, height: tall });
 	};
 	const watch = new ResizeObserver(redraw);
 	watch.observe(el);
-	return { svg, el, redraw, stop: () => watch.disconnect() };
+	return {
+		svg,
+		el,
+		update(next) {
+			data = next;
+			redraw();
+		},
+		stop: () => watch.disconnect(),
+	};
 }
 
 /** Grid, tick words and axis names. `xs` and `ys` are `[place, words]`; the first y is the base line. */
@@ -23,6 +31,15 @@ export const axes = (xs, ys, left, right, bottom, names = []) => [
 	names[0] && s("text", { x: right, y: bottom + 32, "text-anchor": "end" }, `${names[0]} →`),
 	names[1] && s("text", { x: 6, y: 9 }, `↑ ${names[1]}`),
 ];
+
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200, 14400].map((m) => m * 60000);
+
+/** About `count` round times of a range with their words: `[ms, words]`, on the hours and days of the reader's zone. */
+export function timeTicks([from, to], count) {
+	const gap = STEPS.find((one) => (to - from) / one <= count) || STEPS[14], zone = new Date(from).getTimezoneOffset() * MINUTE, out = [];
+	for (let t = Math.ceil((from - zone) / gap) * gap + zone; t < to; t += gap) out.push([t, gap < DAY ? clock(t, 2) : stamp(t).slice(5, 10)]);
+	return out;
+}
 
 /** Every nth grid value, about `count` of them, as `[index, value]`. */
 export const some = (grid, count) => grid.map((v, i) => [i, v]).filter(([i]) => i % Math.max(1, Math.ceil((grid.length - 1) / count)) === 0);

@@ -1,9 +1,7 @@
 // Users by two features: dots grow with the users on a place, centroids on top.
 // Both axes go by the logarithm of 1 + value, because activity does.
 
-import { s, fill } from "../dom.js";
-import { clusterClass } from "../fold.js";
-import { compact, plural } from "../format.js";
+import { s, fill, clusterClass, compact, plural } from "../kit.js";
 import { frame, axes, diamonds, walker } from "./frame.js";
 
 export const FEATURES = ["views", "carts", "purchases (count or value)", "sessions", "views per session", "purchase ratio"];
@@ -14,7 +12,7 @@ const ROUND = [0, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 
 /** `pick(users, words)` is called with the journeys on the chosen dot. */
 export function scatterChart(pick) {
 	const height = 360;
-	let journeys = [], centroids = [], pair = [0, 3], dots = [];
+	let pair = [0, 3], dots = [];
 	const chart = frame(height, draw, { tabindex: 0, role: "group", "aria-label": "Users by two features. Arrow keys walk the dots from the largest on, Enter lists the users." });
 	const walk = walker(chart.svg, (i) => {
 		const { x, y, cluster, users } = dots[i];
@@ -26,7 +24,7 @@ export function scatterChart(pick) {
 		return ROUND.filter((v) => scale(v) <= max && (last < 0 || (scale(v) - last) / max > gap) && ((last = scale(v)), true)).map((v) => [place(v), compact(v)]);
 	}
 
-	function draw(width) {
+	function draw([journeys, centroids], width) {
 		const merged = new Map();
 		for (const j of journeys) {
 			const x = j.features[pair[0]], y = j.features[pair[1]], cluster = j.cluster_id ?? -1, key = `${Math.round(20 * scale(x))} ${Math.round(20 * scale(y))} ${cluster}`;
@@ -43,12 +41,11 @@ export function scatterChart(pick) {
 	}
 
 	return {
-		el: chart.el,
-		stop: chart.stop,
+		...chart,
 		update(rows, clusters, features) {
-			[journeys, centroids, pair] = [rows, clusters, features];
+			pair = features;
 			walk.reset();
-			chart.redraw();
+			chart.update([rows, clusters]);
 		},
 	};
 }

@@ -1,16 +1,13 @@
 // A user's sessions: width is duration, height is events, a dot is a purchase, pale is sealed.
 
-import { s, fill, tips } from "../dom.js";
-import { num, span, stamp, fixed, time } from "../format.js";
+import { s, fill, tips, num, span, stamp, fixed, time } from "../kit.js";
 import { frame } from "./frame.js";
 
 export function timeline() {
 	const height = 150, floor = height - 24;
-	let rows = [];
 	const chart = frame(height, draw, { role: "group", "aria-label": "Sessions on a time line" });
 
-	function draw(width) {
-		if (!rows.length) return;
+	function draw(rows, width) {
 		const all = rows.map((row) => ({ row, a: time(row.start), b: time(row.end) })), room = 0.5 * 3600e3;
 		const first = Math.min(...all.map((one) => one.a)) - room, last = Math.max(...all.map((one) => one.b)) + room;
 		const X = (t) => 12 + ((t - first) / (last - first)) * (width - 24), most = Math.max(...all.map((one) => one.row.event_count));
@@ -23,5 +20,5 @@ export function timeline() {
 				return [bar, row.transactions > 0 && s("circle.buy.c4", { cx: X(a) + w / 2, cy: floor - tall - 8, r: 4 })];
 			}));
 	}
-	return { el: chart.el, stop: chart.stop, update: (next) => ((rows = next), chart.redraw()) };
+	return chart;
 }

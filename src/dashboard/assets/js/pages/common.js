@@ -1,10 +1,7 @@
-// What several pages share: their frame, tables, and the series of the minutes view under the filters.
+// What several pages share: their frame, tables, live charts, and the minutes under the filters.
 
-import { h } from "../dom.js";
-import { forget } from "../panel.js";
-import { store, minuteDomain, shownSources } from "../state.js";
-import { MINUTE } from "../fold.js";
-import { num, clock, stamp, time } from "../format.js";
+import { h, keyed, flash, panel, forget, store, minuteDomain, liveDomain, shownSources, address, curlEvent, brushTo, MINUTE, num, clock, stamp, time } from "../kit.js";
+import { timeChart } from "../charts/time.js";
 
 /** Puts a page together. `ends`: charts and polls, which have a `stop()`. Returns the way to take it apart. */
 export function lay(root, title, words, panels, ends, columns) {
@@ -25,14 +22,11 @@ export function choice(label, options, value, change) {
 	return h("label", label, box);
 }
 
-/** A table; heads that begin with `#` stand over numbers. Rows are lists of strings or nodes, or finished rows. */
-export function table(label, heads, rows) {
-	const right = (i) => (heads[i].startsWith("#") ? "td.num" : "td");
-	return h("div.scroll", h("table", { "aria-label": label }, h("thead", h("tr", heads.map((c) => h(c.startsWith("#") ? "th.num" : "th", { scope: "col" }, c.replace("#", ""))))), Array.isArray(rows) ? h("tbody", rows.map((cells) => h("tr", cells.map((c, i) => h(right(i), c))))) : rows));
-}
+/** A table; heads that begin with `#` stand over numbers. Rows are lists of strings or nodes, or a finished body. */
+export const table = (label, heads, rows) => h("div.scroll", h("table", { "aria-label": label }, h("thead", h("tr", heads.map((c) => h(c[0] === "#" ? "th.num" : "th", { scope: "col" }, c.replace("#", ""))))), Array.isArray(rows) ? h("tbody", rows.map((cells) => h("tr", cells.map((c, i) => h(heads[i][0] === "#" ? "td.num" : "td", c))))) : rows));
 
 /** Named values: `[name, words or node, tone?]`. */
-export const facts = (list) => h("dl.facts", list.map(([name, value, tone]) => h("div", h("dt", name), h(tone ? `dd.${tone}` : "dd", value))));
+export const facts = (list) => h("dl.facts", list.map(([name, value, tone = "plain"]) => h("div", h("dt", name), h(`dd.${tone}`, value))));
 
 const colours = new Map();
 
@@ -42,29 +36,74 @@ export function typeColour(type) {
 	return colours.get(type);
 }
 
+/** A panel with a chart of the last ten minutes; `draw(words, [{label, color, y: (point) => n, …}])`. */
+export function liveChart(title, api, unit, { width, height, kind = "line" } = {}) {
+	const p = panel(title, api, { width }), chart = timeChart({ kind, label: title, unit, step: 1000, height });
+	return {
+		...chart,
+		p,
+		draw(words, lines) {
+			const points = store.history, x = points.map((one) => one.t);
+			p.ready(chart.el);
+			p.unit(`${words}; watched since ${clock(x[0], 2)}`);
+			chart.update({ domain: liveDomain(), x, series: lines.map((line) => ({ ...line, y: points.map(line.y) })) });
+		},
+	};
+}
+
+export const minutesApi = () => address("api/metrics/aggregates", { minutes: 60, source_id: store.filter.source });
+
+/** The panel of events per minute; `draw(data, words)`. */
+export function eventsPanel(width) {
+	const p = panel("Events per minute", minutesApi, { width }), chart = timeChart({ kind: "area", label: "Events per minute by event type", unit: "events", height: 230, brush: brushTo });
+	return {
+		...chart,
+		p,
+		draw(data, words) {
+			if (!data.total) return p.empty(emptyWords(), store.filter.page ? null : curlEvent());
+			p.ready(chart.el);
+			p.unit(`events${words}`);
+			chart.update({ domain: minuteDomain(), ...data });
+		},
+	};
+}
+
 /** The last 60 minutes, complete with zeros: counts by type, revenue, and marks for corrected minutes. */
 export function minuteSeries() {
 	// A snapshot that was cut begins later than the axis, and its first minute may be incomplete: what is not known is not drawn.
 	const [from, to] = minuteDomain(), first = store.truncated ? Math.max(from, Math.min(...store.minutes.buckets.keys()) + MINUTE) : from;
-	const x = Array.from({ length: (to - first) / MINUTE }, (_, i) => first + i * MINUTE), sums = x.map((t) => store.minutes.sums(t, store.filter));
-	const totals = new Map(), marks = [];
-	sums.forEach((one, i) => {
-		if (!one) return;
-		for (const [type, count] of one.types) totals.set(type, (totals.get(type) || 0) + count);
-		if (one.fixedAt && one.before !== one.count) marks.push({ t: x[i], y: one.count, text: `corrected: ${num(one.before)} before, ${num(one.count)} after` });
-	});
+	const x = Array.from({ length: (to - first) / MINUTE }, (_, i) => first + i * MINUTE), sums = x.map((t) => store.minutes.sums(t, store.filter)), totals = new Map();
+	for (const one of sums) for (const [type, count] of one?.types || []) totals.set(type, (totals.get(type) || 0) + count);
 	const ranked = [...totals].sort((a, b) => b[1] - a[1]).map(([type]) => type), named = ranked.slice(0, ranked.length > 6 ? 5 : 6);
 	const series = named.map((type) => ({ label: type || "(none)", color: typeColour(type), y: sums.map((one) => one?.types.get(type) || 0) }));
-	if (ranked.length > named.length) series.push({ label: "other types", color: "c0", y: sums.map((one) => one ? [...one.types].reduce((sum, [type, count]) => sum + (named.includes(type) ? 0 : count), 0) : 0) });
-	const total = [...totals.values()].reduce((a, b) => a + b, 0);
-	const period = first > from ? `since ${clock(first, 2)} (too many cells before)` : "in the last 60 min";
-	return { x, series, marks, total, period, revenue: sums.map((one) => one?.revenue || 0), summary: `${num(total)} ${period}, ${num(sums[sums.length - 1]?.count || 0)} in the running minute.` };
+	if (ranked.length > named.length) series.push({ label: "other types", color: "c0", y: sums.map((one) => (one ? named.reduce((rest, type) => rest - (one.types.get(type) || 0), one.count) : 0)) });
+	const total = sums.reduce((sum, one) => sum + (one?.count || 0), 0), period = first > from ? `since ${clock(first, 2)} (too many cells before)` : "in the last 60 min";
+	return {
+		x, series, total, period, revenue: sums.map((one) => one?.revenue || 0), summary: `${num(total)} ${period}, ${num(sums[sums.length - 1]?.count || 0)} in the running minute.`,
+		marks: sums.flatMap((one, i) => (one?.fixedAt && one.before !== one.count ? [{ t: x[i], y: one.count, text: fixWords(one.before, one.count) }] : [])),
+	};
 }
 
+export const fixWords = (before, after) => `corrected: ${num(before)} before, ${num(after)} after`;
+
 /** Why there is nothing to show, and what to do. */
-export function emptyWords() {
+function emptyWords() {
 	const newest = Math.max(...shownSources().map((one) => time(one.watermark) ?? 0), 0);
 	if (store.filter.page) return "No events on this page in the last 60 minutes. Remove the filter above to see all pages.";
 	if (store.status && !store.status.ready) return "The server is replaying its log. Numbers appear as soon as it has caught up.";
 	return newest ? `No events in the last 60 minutes; the watermark stands at ${stamp(newest)}. Journeys show the whole history. Or send an event of now:` : "No events yet. Send one:";
+}
+
+/** A list of what happened, newest first: `{key, at, name, words, more?}`; what is new flashes. */
+export function feed(p, otherwise) {
+	const list = h("ul.feed");
+	return (rows) => {
+		if (!rows.length) return p.empty(otherwise);
+		p.ready(list);
+		keyed(list, rows, (r) => r.key, (r) => {
+			const li = h("li", h("span.quiet", clock(r.at, 2)), h("span.name", { title: r.name }, r.name), h("span.num", h("span.fix", r.words), h("span.quiet", r.more)));
+			setTimeout(flash, 0, li);
+			return li;
+		});
+	};
 }

@@ -1,34 +1,25 @@
 // Journeys and clusters: the desire lines, the clusters with their centroids, and a scatter of users.
 
-import { h, fill } from "../dom.js";
-import { panel, poll } from "../panel.js";
+import { h, fill, panel, poll, store, mainSource, sourceName, address, curlEvent, linkTo, setParams, param, clusterClass, num, compact, fixed, plural, lay, concerns, choice, table } from "../kit.js";
 import { desireChart } from "../charts/desire.js";
 import { scatterChart, FEATURES } from "../charts/scatter.js";
-import { store, mainSource, sourceName } from "../state.js";
-import { address, get, curlEvent } from "../api.js";
-import { linkTo, setParams, route } from "../router.js";
-import { clusterClass } from "../fold.js";
-import { num, compact, fixed, plural } from "../format.js";
-import { lay, concerns, choice, table } from "./common.js";
 
 const SAMPLES = ["200", "1000", "3000"], USERS_LISTED = 300, REFRESH_MS = 15000;
 
 export function mount(root) {
-	const param = (name, allowed, otherwise) => allowed.find((v) => v === route().params.get(name)) ?? otherwise;
 	const sample = () => param("users", SAMPLES, "1000"), numbers = FEATURES.map((_, i) => String(i)), pair = () => [Number(param("x", numbers, "0")), Number(param("y", numbers, "3"))];
-	const api = () => address("api/journeys", { source_id: mainSource(), limit: sample() });
+	const api = () => mainSource() !== null && address("api/journeys", { source_id: mainSource(), limit: sample() });
 	const axis = (name, i) => choice(name, FEATURES.map((label, k) => [String(k), label]), String(pair()[i]), (v) => (setParams({ [name]: v }), drawDots()));
-	const paths = panel({ title: "Desire lines", api, polls: true, tools: [choice("Users", SAMPLES.map((n) => [n, num(Number(n))]), sample(), (v) => (setParams({ users: v }), ask.soon()))] });
-	const listed = panel({ title: "Users on the chosen line", api, polls: true });
-	const clusters = panel({ title: "Clusters", width: "w8", api: () => address("api/clusters", { source_id: mainSource() }) });
-	const dots = panel({ title: "Users by two features", unit: "dots grow with the users on them", width: "w4", api, polls: true, tools: [axis("x", 0), axis("y", 1)] });
+	const paths = panel("Desire lines", api, { polls: true, tools: [choice("Users", SAMPLES.map((n) => [n, num(Number(n))]), sample(), (v) => (setParams({ users: v }), ask.soon()))] });
+	const listed = panel("Users on the chosen line", api, { polls: paths });
+	const clusters = panel("Clusters", () => address("api/clusters", { source_id: mainSource() }), { width: "w8" });
+	const dots = panel("Users by two features", api, { unit: "dots grow with the users on them", width: "w4", polls: paths, tools: [axis("x", 0), axis("y", 1)] });
 	let rows = [], asked = null;
 
 	const desire = desireChart((stretch, words) => choose(stretch.users.map((i) => rows[i]), words)), scatter = scatterChart(choose);
 	const desireBox = h("div", h("p.lede", "A journey starts at the lower left; each session takes it right by its views, then up by its carts. Stretches walked by many are thicker and stronger, in the colour of their main cluster. Choose one to see who walked it."), desire.el,
 		h("ul.legend", h("li", h("span.swatch.round"), "sessions with a purchase"), h("li", h("span.swatch.diamond"), "centroid of a cluster"), h("li", h("span.swatch.c0"), "no cluster yet")));
-	const clusterBox = h("div");
-	const ask = poll(paths, load, () => REFRESH_MS);
+	const ask = poll(paths, take, () => REFRESH_MS);
 	const unmount = lay(root, "Journeys and clusters", "The paths people wear into the ground.", [paths, listed, clusters, dots], [ask, desire, scatter]);
 	listed.el.hidden = true;
 
@@ -48,19 +39,15 @@ export function mount(root) {
 		scatter.update(rows, centroids(), pair());
 	}
 
-	async function load(signal) {
-		const source = (asked = mainSource());
-		if (source === null && !store.status) return 0;
-		const answer = source === null ? { journeys: [], as_of: store.asOf } : await get(api(), signal), total = store.status?.sources.find((one) => one.source_id === source)?.users;
-		rows = answer.journeys;
+	function take({ journeys }) {
+		const source = mainSource(), total = store.status?.sources.find((one) => one.source_id === source)?.users;
+		rows = journeys;
 		if (rows.length) {
 			paths.unit(`${num(rows.length)}${total ? ` of ${num(total)}` : ""} users of ${sourceName(source)}, whole history; steps widen along both axes`);
 			paths.ready(desireBox);
 			desire.update(rows, centroids());
 		} else paths.empty("No journeys yet. Send an event:", curlEvent());
-		dots.asOf = listed.asOf = answer.as_of;
 		drawDots();
-		return answer.as_of;
 	}
 
 	function drawClusters() {
@@ -68,16 +55,16 @@ export function mount(root) {
 		if (!store.status || (!store.clustersSeen && source !== null)) return clusters.loading();
 		if (!one?.clusters.length) return clusters.empty("No clusters yet. They are trained by themselves once enough journeys are known, or by POST /trigger.");
 		const assigned = one.clusters.reduce((sum, c) => sum + c.users, 0);
-		clusters.ready(clusterBox);
 		clusters.unit(`${num(assigned)} of ${num(one.users)} users assigned now; model version ${num(one.model_version)}; centroids are means per user, whole history`);
-		fill(clusterBox, table("Clusters", ["cluster", "#users", "#share", "#views", "#carts", "#purchases", "#sessions", "#views per session", "#purchase ratio"], one.clusters.map((c) => [h("span.nowrap", h(`span.swatch.${clusterClass(c.cluster_id)}`), `cluster ${c.cluster_id}`), num(c.users), `${fixed((100 * c.users) / (assigned || 1), 1)} %`, ...c.centroid.map((v) => compact(Math.round(v * 100) / 100))])));
+		clusters.fill(table("Clusters", ["cluster", "#users", "#share", "#views", "#carts", "#purchases", "#sessions", "#views per session", "#purchase ratio"], one.clusters.map((c) => [h("span.nowrap", h(`span.swatch.${clusterClass(c.cluster_id)}`), `cluster ${c.cluster_id}`), num(c.users), `${fixed((100 * c.users) / (assigned || 1), 1)} %`, ...c.centroid.map((v) => compact(Math.round(v * 100) / 100))])));
 		if (rows.length) desire.update(null, one.clusters);
 	}
 
 	return {
 		unmount,
 		update(kinds) {
-			if (store.status && mainSource() !== asked) {
+			if (store.status && mainSource() === null) take({ journeys: [] });
+			else if (mainSource() !== asked) {
 				asked = mainSource();
 				listed.el.hidden = true;
 				ask.again();

@@ -1,12 +1,6 @@
 // Runs: their states, progress and logs.
 
-import { h, fill, keyed, text } from "../dom.js";
-import { panel, poll } from "../panel.js";
-import { now } from "../state.js";
-import { address, get, post, curlPost } from "../api.js";
-import { linkTo, setParams, route } from "../router.js";
-import { num, span, stamp, time, plural } from "../format.js";
-import { lay, choice, facts, table } from "./common.js";
+import { h, fill, keyed, text, panel, poll, now, address, get, post, curlPost, linkTo, setParams, param, route, num, span, stamp, time, plural, lay, choice, facts, table } from "../kit.js";
 
 const TONES = { PENDING: "quiet", STARTED: "warn", SUCCESS: "good", FAILURE: "bad", CANCELLED: "quiet" }, LINES = 500;
 const unfinished = (run) => run.status === "PENDING" || run.status === "STARTED";
@@ -21,21 +15,18 @@ function progress(run) {
 const took = (run) => (run.start_time ? span((time(run.end_time) ?? now()) - time(run.start_time)) : "–");
 
 export function mount(root) {
-	const state = () => Object.keys(TONES).find((word) => word === route().params.get("status")) || "", chosen = () => route().params.get("run") || "";
+	const state = () => param("status", Object.keys(TONES)), chosen = () => route().params.get("run") || "";
 	const api = () => address("dagster/runs", { limit: 100, status_filter: state() }), runApi = (tail = "", query) => address(`dagster/runs/${encodeURIComponent(chosen())}${tail}`, query);
-	const runs = panel({ title: "Runs", api, polls: true, tools: [choice("State", [["", "all"], ...Object.keys(TONES).map((word) => [word, word.toLowerCase()])], state(), (v) => (setParams({ status: v }), ask.again()))] });
-	const one = panel({ title: "Run", api: () => runApi("/logs", { limit: LINES }), polls: true });
+	const runs = panel("Runs", api, { polls: true, tools: [choice("State", [["", "all"], ...Object.keys(TONES).map((word) => [word, word.toLowerCase()])], state(), (v) => (setParams({ status: v }), ask.again()))] });
+	const one = panel("Run", () => chosen() && runApi("/logs", { limit: LINES }), { polls: true });
 	const body = h("tbody"), listBox = h("div.tall", table("Runs", ["state", "job", "run", "started", "took", "progress"], body));
-	const head = h("div"), log = h("div.tall", { tabindex: 0, "aria-label": "Log of the run" }), said = h("span.bad", { role: "alert" }), cancel = h("button", { type: "button", onclick: stop }, "Cancel this run");
+	const head = h("div"), log = h("div.tall", { tabindex: 0, "aria-label": "Log of the run" }), said = h("span.bad", { role: "alert" }), cancel = h("button", { onclick: stop }, "Cancel this run");
 	const oneBox = h("div", head, h("p.buttons", cancel, said), log);
 	let listed = [], detail = null, shown = null;
 
-	const ask = poll(runs, async (signal) => {
-		listed = (await get(api(), signal)).runs;
-		if (!listed.length) {
-			runs.empty(state() ? `No run is ${state().toLowerCase()}.` : "No runs yet. Load a file that lies in an allowed folder of the server:", state() ? null : curlPost("trigger", { source_id: 1, events_path: "events.csv", is_initial_flow: true }));
-			return now();
-		}
+	const ask = poll(runs, (answer) => {
+		listed = answer.runs;
+		if (!listed.length) return runs.empty(state() ? `No run is ${state().toLowerCase()}.` : "No runs yet. Load a file that lies in an allowed folder of the server:", state() ? null : curlPost("trigger", { source_id: 1, events_path: "events.csv", is_initial_flow: true }));
 		runs.ready(listBox);
 		runs.unit(`${plural(listed.length, "run")}, newest first${listed.length >= 100 ? ", older ones left out" : ""}; ${num(listed.filter(unfinished).length)} at work or waiting`);
 		keyed(body, listed, (run) => run.run_id, () => h("tr"), (tr, run) => {
@@ -46,13 +37,10 @@ export function mount(root) {
 			fill(tr, [h(`span.tag.${TONES[run.status]}`, run.status.toLowerCase()), link, h("span.mono", run.run_id), h("span.nowrap", stamp(time(run.start_time))), h("span.nowrap", took(run)), progress(run)].map((c) => h("td", c)));
 			if (focused) link.focus({ preventScroll: true });
 		});
-		return now();
 	}, () => (listed.some(unfinished) ? 1500 : 5000));
 
-	const askOne = poll(one, async (signal) => {
-		if (!chosen()) return 0;
-		const [run, { logs }] = await Promise.all([get(runApi(), signal), get(runApi("/logs", { limit: LINES }), signal)]);
-		detail = run;
+	const askOne = poll(one, async ({ logs }, signal) => {
+		const run = (detail = await get(runApi(), signal));
 		one.ready(oneBox);
 		one.unit(`${run.run_id}; ${plural(logs.length, "log line")}${logs.length >= LINES ? ", older ones left out" : ""}`);
 		fill(head, facts([["job", run.job_name], ["state", run.status.toLowerCase()], ["attempts", num(run.attempt)], ["started", stamp(time(run.start_time))], ["ended", stamp(time(run.end_time))], ["took", took(run)]]), run.error_message && h("p.bad", run.error_message), progress(run));
@@ -60,7 +48,6 @@ export function mount(root) {
 		const bottom = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
 		fill(log, table("Log", ["time", "level", "step", "message"], logs.map((l) => [h("span.mono.nowrap", stamp(time(l.timestamp), 4)), h(`span.${l.level === "ERROR" ? "bad" : l.level.startsWith("WARN") ? "warn" : "quiet"}`, l.level), h("span.mono", l.step_key || ""), l.message])));
 		if (bottom) log.scrollTop = log.scrollHeight;
-		return now();
 	}, () => (!detail || unfinished(detail) ? 1500 : 10000));
 
 	async function stop() {

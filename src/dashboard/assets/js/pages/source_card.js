@@ -1,10 +1,6 @@
 // One source: its state in a word, its conservation law spelled out, and what it holds.
 
-import { h, keyed, text } from "../dom.js";
-import { TERMS, law } from "../fold.js";
-import { num, compact, span, stamp, time, plural } from "../format.js";
-import { now } from "../state.js";
-import { linkTo } from "../router.js";
+import { h, keyed, text, TERMS, law, num, compact, span, stamp, time, plural, now, linkTo } from "../kit.js";
 
 /** A word for the state of a source, its tone, and the reason. */
 function stateOf({ balanced, partitions }) {

@@ -1,35 +1,27 @@
 // Sources: what each has received and where it went, its partitions, and its dead letters.
 
-import { h, fill, keyed, text } from "../dom.js";
-import { panel, poll } from "../panel.js";
-import { store, shownSources, sourceName } from "../state.js";
-import { address, get, post, curlEvent } from "../api.js";
-import { setParams, route, linkTo } from "../router.js";
-import { num, stamp, time, plural } from "../format.js";
-import { lay, concerns, choice, table } from "./common.js";
+import { h, fill, keyed, text, panel, poll, store, shownSources, sourceName, address, post, curlEvent, setParams, param, linkTo, num, stamp, time, plural, lay, concerns, choice, table } from "../kit.js";
 import { drawSourceCards } from "./source_card.js";
 
 const KINDS = ["malformed", "invalid", "quarantined", "late"], PAGE = 50, MOST = 500;
 
 export function mount(root) {
 	let limit = PAGE;
-	const kind = () => KINDS.find((k) => k === route().params.get("kind")) || "";
+	const kind = () => param("kind", KINDS);
 	const api = () => address("api/dead-letters", { source_id: store.filter.source, kind: kind(), limit }), status = () => address("api/status");
-	const health = panel({ title: "Sources", unit: "rows since the source began; every row received is accounted for", api: status });
-	const parts = panel({ title: "Partitions", api: status });
-	const letters = panel({ title: "Dead letters", api, polls: true, tools: [choice("Reason", [["", "all"], ...KINDS.map((k) => [k, k])], kind(), (v) => (setParams({ kind: v }), restart()))] });
+	const health = panel("Sources", status, { unit: "rows since the source began; every row received is accounted for" });
+	const parts = panel("Partitions", status);
+	const letters = panel("Dead letters", api, { polls: true, tools: [choice("Reason", [["", "all"], ...KINDS.map((k) => [k, k])], kind(), (v) => (setParams({ kind: v }), restart()))] });
 	const list = h("div"), partBox = h("div.tall"), body = h("tbody"), said = h("p.lede", { role: "status" });
-	const more = h("button", { type: "button", onclick: () => ((limit += 3 * PAGE), ask.soon()) }, "Show more");
+	const more = h("button", { onclick: () => ((limit += 3 * PAGE), ask.soon()) }, "Show more");
 	const letterBox = h("div", table("Dead letters", ["refused at", "source", "reason", "what was wrong", "from", "payload", ""], body), said, more);
 	let rows = [], cursor = null, forbidden = false, wasSource = store.filter.source;
 	const replays = new Map();
 
-	const ask = poll(letters, async (signal) => {
-		const answer = await get(api(), signal);
+	const ask = poll(letters, (answer) => {
 		rows = answer.dead_letters;
 		cursor = answer.next_cursor;
 		drawLetters();
-		return answer.as_of;
 	}, () => 5000);
 	const unmount = lay(root, "Sources and dead letters", "Nothing is dropped in silence.", [health, parts, letters], [ask]);
 
@@ -49,7 +41,7 @@ export function mount(root) {
 	}
 
 	function create(d) {
-		const replay = h("button.small", { type: "button", onclick: () => send(d.id) }), after = h("div");
+		const replay = h("button.small", { onclick: () => send(d.id) }), after = h("div");
 		const cells = [h("span.nowrap", stamp(time(d.at))), sourceName(d.source_id), h(`span.tag.${d.kind === "late" || d.kind === "quarantined" ? "warn" : "bad"}`, d.kind),
 			[d.field && h("b", `${d.field}: `), d.detail, d.user_id && h("div.quiet", "user ", h("a", { href: linkTo("user", { source: d.source_id, id: d.user_id }) }, d.user_id))],
 			h("span.mono", d.origin), h("details", h("summary", d.format || "show"), h("pre", d.payload)), [replay, after]];
