@@ -64,8 +64,8 @@ impl Inner {
                 State::Pending => State::Pending,
                 State::Failed if !is_planned => State::Failed,
                 _ if failed.is_some() => State::Failed,
-                // The root is done with its dataset.
-                State::Running if space_id == dataset.root_space_id => State::Running,
+                // The root is done with its dataset; live, so is everything: chunks that were there before are looked at again first.
+                State::Running if space_id == dataset.root_space_id || self.sessions.is_live() => State::Running,
                 _ if completed_chunks == total_chunks => State::Completed,
                 _ => State::Running,
             };
@@ -107,36 +107,41 @@ impl Inner {
 
     /// Completes a dataset whose chunks are all there: says how many rows the root has, and where they lie.
     pub(super) async fn finish(&self, id: u64) -> Result<(), OccupancyError> {
+        let Some(dataset) = self.book.read().datasets.get(&id).filter(|d| d.state == State::Running).cloned() else { return Ok(()) };
+        if !self.is_complete(id) {
+            return Ok(());
+        }
+        if self.sessions.is_live() {
+            self.look_at_reused(&dataset).await?;
+        }
+        self.describe(id).await
+    }
+
+    /// Says of a dataset whose root is complete, and which is so by that, how many rows the root has, and what they are like.
+    pub(super) async fn describe(&self, id: u64) -> Result<(), OccupancyError> {
         let (dataset, pieces) = {
             let shelf = self.book.read();
-            let Some(dataset) = shelf.datasets.get(&id).filter(|d| d.state == State::Running) else { return Ok(()) };
-            if !shelf.is_complete(dataset, dataset.root_space_id) {
+            let Some(dataset) = shelf.datasets.get(&id).filter(|d| matches!(d.state, State::Running | State::Completed)) else {
                 return Ok(());
-            }
+            };
             let chunks = dataset.windows().filter_map(|window| chunk_of(&shelf.chunks, dataset, dataset.root_space_id, window));
             (dataset.clone(), chunks.filter_map(|chunk| Piece::of(chunk, dataset)).collect())
         };
         let Rows { rows, total } = self.rows(&dataset, pieces, usize::MAX).await?;
         let path = self.path(&folder(dataset.root_space_id, dataset.interval_seconds));
         let stats = column_stats(&rows);
-        let finish = move |draft: &mut super::Draft<'_>| {
+        let describe = move |draft: &mut super::Draft<'_>| {
             let dataset = draft.dataset(id)?.clone();
             let mut root = dataset.windows().filter_map(|window| draft.chunk(&dataset.chunk_of(dataset.root_space_id, window)));
-            if dataset.state != State::Running || !root.all(Chunk::is_completed) {
+            if !matches!(dataset.state, State::Running | State::Completed) || !root.all(Chunk::is_completed) {
                 return Ok(());
             }
-            let now = draft.now;
-            draft.put_dataset(Dataset {
-                state: State::Completed,
-                row_count: Some(total),
-                column_stats: stats,
-                storage_path: Some(path),
-                completed_at: Some(now),
-                ..dataset
-            });
+            let completed_at = dataset.completed_at.or(Some(draft.now));
+            let (row_count, storage_path) = (Some(total), Some(path));
+            draft.put_dataset(Dataset { state: State::Completed, row_count, column_stats: stats, storage_path, completed_at, ..dataset });
             Ok(())
         };
-        self.book.change(now(), finish).await
+        self.book.change(now(), describe).await
     }
 
     /// The full path or URL of an object or folder.

@@ -6,7 +6,7 @@
 
 use super::error::OccupancyError;
 use super::plan::{Hierarchy, Planned};
-use super::record::{Chunk, ChunkKey, Dataset, State};
+use super::record::{Chunk, ChunkKey, Dataset, SpaceType, State};
 use crate::service::{Document, Service, ServiceError};
 use async_trait::async_trait;
 use desireline_records::{LogicalTime, Micros, SpaceId};
@@ -166,6 +166,16 @@ impl Shelf {
     pub fn window(&self, interval_seconds: u32, (start, end): (Micros, Micros)) -> impl Iterator<Item = &Chunk> {
         let key = |space_id| ChunkKey { interval_seconds, start, end, space_id };
         self.chunks.range(key(SpaceId::MIN)..=key(SpaceId::MAX)).map(|(_, chunk)| chunk)
+    }
+
+    /// Every window that has chunks, as the least key in it could be.
+    pub fn windows(&self) -> impl Iterator<Item = ChunkKey> {
+        let least = |key: &ChunkKey| key.of_space(SpaceId::MIN);
+        let first = self.chunks.keys().next().map(least);
+        std::iter::successors(first, move |window| {
+            let behind = (std::ops::Bound::Excluded(window.of_space(SpaceId::MAX)), std::ops::Bound::Unbounded);
+            self.chunks.range(behind).next().map(|(key, _)| least(key))
+        })
     }
 
     /// Whether every chunk of a space is there that its dataset needs.
@@ -355,6 +365,28 @@ impl Draft<'_> {
             }
         }
         true
+    }
+
+    /// Enters other content of a completed chunk, or, without an opening, a chunk that nobody had planned; the object is there already.
+    /// Not when the chunk has been opened since.
+    pub fn refresh(&mut self, key: &ChunkKey, opening: Option<u32>, outcome: Outcome) -> bool {
+        let mut chunk = match (self.chunk(key), opening) {
+            (Some(known), Some(opening)) if known.is_completed() && known.opening == opening => known.clone(),
+            (None, None) => self.new_chunk(&Planned { key: *key, space_type: SpaceType::Source, children: BTreeSet::new() }),
+            _ => return false,
+        };
+        chunk.state = State::Completed;
+        (chunk.content, chunk.rows, chunk.as_of) = (Some(outcome.content), outcome.rows, outcome.as_of);
+        chunk.completed_at = Some(self.now);
+        self.put_chunk(chunk);
+        true
+    }
+
+    /// A chunk has one more child that contributes.
+    pub fn add_child(&mut self, key: &ChunkKey, child: SpaceId) {
+        let Some(mut chunk) = self.chunk(key).filter(|chunk| !chunk.children.contains_key(&child)).cloned() else { return };
+        chunk.children.insert(child, None);
+        self.put_chunk(chunk);
     }
 
     pub fn fail(&mut self, key: &ChunkKey, opening: u32, run_id: Option<String>, message: &str) {

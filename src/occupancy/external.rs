@@ -16,6 +16,8 @@ use super::sessions::{Counted, Discovery, Range, Sessions, by_name};
 use async_trait::async_trait;
 use chrono::DateTime;
 use desireline_connectors::postgres::{Database, Field, PostgresError, literal};
+use desireline_dataflows::engine::Changes;
+use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::time::{DAY, SECOND};
 use desireline_records::{Micros, Space, SpaceId, limits};
 use std::time::Duration;
@@ -205,7 +207,15 @@ impl Sessions for External {
         Ok(Counted { bins: rows.iter().map(bin).collect::<Result<_, SessionsError>>()?, as_of: None })
     }
 
-    async fn whole(&self, _: SpaceId, _: u32, _: (Micros, Micros)) -> Result<Option<Counted>, SessionsError> {
+    async fn wholes(&self, _: &[SpaceId], _: u32, _: (Micros, Micros)) -> Result<Option<Vec<Counted>>, SessionsError> {
+        Ok(None)
+    }
+
+    fn tree(&self) -> Result<Option<Tree>, SessionsError> {
+        Ok(None)
+    }
+
+    fn follow(&self, _: usize) -> Result<Option<Changes>, SessionsError> {
         Ok(None)
     }
 }

@@ -65,6 +65,7 @@ impl Job for ChunkJob {
 
 impl Inner {
     async fn count_chunk(&self, ctx: &RunContext, params: &ChunkParams) -> Result<Value, RunError> {
+        let _alone = self.alone(&params.key).await;
         let is_wanted = |chunk: &&Chunk| chunk.state == State::Pending && chunk.opening == params.opening;
         let Some(chunk) = self.book.read().chunks.get(&params.key).filter(is_wanted).cloned() else {
             return Ok(json!({"skipped": "the chunk is not waiting for this run"}));
@@ -87,8 +88,8 @@ impl Inner {
         let (key, window) = (&chunk.key, (chunk.key.start, chunk.key.end));
         let kind = if chunk.children.is_empty() { "Source" } else { "Derived" };
         let failed = |error: SessionsError| sessions_failed(kind, self.sessions.is_live(), error);
-        if let Some(whole) = self.sessions.whole(key.space_id, key.interval_seconds, window).await.map_err(failed)? {
-            return Ok((whole, BTreeMap::new()));
+        if let Some(mut whole) = self.sessions.wholes(&[key.space_id], key.interval_seconds, window).await.map_err(failed)? {
+            return Ok((whole.pop().unwrap_or_default(), BTreeMap::new()));
         }
         let mut counted = Counted::default();
         if chunk.space_type.has_own() {

@@ -9,9 +9,13 @@ use super::plan::Active;
 use super::sessions::{Counted, Discovery, Range, Sessions, by_name};
 use crate::service::{SeriesRequest, Service, ServiceError};
 use async_trait::async_trait;
+use desireline_connectors::bins::Bin;
+use desireline_dataflows::changes::View;
+use desireline_dataflows::engine::{Changes, Start};
+use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::time::DAY;
-use desireline_records::{Measure, Micros, Space, SpaceId};
-use std::collections::BTreeSet;
+use desireline_records::{Cell, Measure, Micros, Space, SpaceId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub struct Live {
@@ -23,7 +27,7 @@ impl Live {
         Self { service }
     }
 
-    fn read<T>(&self, read: impl FnOnce(&desireline_dataflows::views::occupancy::tree::Tree) -> T) -> Result<T, SessionsError> {
+    fn read<T>(&self, read: impl FnOnce(&Tree) -> T) -> Result<T, SessionsError> {
         if self.service.ready() {
             return Ok(self.service.with_tree(read));
         }
@@ -115,16 +119,36 @@ impl Sessions for Live {
     }
 
     async fn own(&self, space: SpaceId, interval_seconds: u32, window: (Micros, Micros)) -> Result<Counted, SessionsError> {
-        Ok(self.whole(space, interval_seconds, window).await?.unwrap_or_default())
+        let counted = self.wholes(&[space], interval_seconds, window).await?;
+        Ok(counted.into_iter().flatten().next().unwrap_or_default())
     }
 
-    async fn whole(&self, space: SpaceId, interval_seconds: u32, (from, to): (Micros, Micros)) -> Result<Option<Counted>, SessionsError> {
-        let request = SeriesRequest { roots: vec![space], measure: Measure::Devices(interval_seconds), from, to, at_least: None };
+    async fn wholes(
+        &self,
+        spaces: &[SpaceId],
+        interval_seconds: u32,
+        (from, to): (Micros, Micros),
+    ) -> Result<Option<Vec<Counted>>, SessionsError> {
+        let roots: Vec<SpaceId> = self.read(|tree| spaces.iter().copied().filter(|id| tree.contains(*id)).collect())?;
+        if roots.is_empty() {
+            return Ok(Some(vec![Counted::default(); spaces.len()]));
+        }
+        let request = SeriesRequest { roots, measure: Measure::Devices(interval_seconds), from, to, at_least: None };
         let answer = self.service.series(request).await.map_err(sessions_error)?;
         let privacy = self.service.privacy();
-        let rows = answer.value.into_iter().next().map(|series| series.rows).unwrap_or_default();
-        let shown = rows.into_iter().filter_map(|(begin, cell)| Some((begin, privacy.show(cell).number?)));
-        let bins = shown.filter(|(_, number)| *number > 0).collect();
-        Ok(Some(Counted { bins, as_of: Some(answer.as_of) }))
+        let shown = |(begin, cell): (Micros, Cell)| Some((begin, privacy.show(cell).number?)).filter(|(_, number)| *number > 0);
+        let mut found: BTreeMap<SpaceId, Vec<Bin>> =
+            answer.value.into_iter().map(|series| (series.root, series.rows.into_iter().filter_map(shown).collect())).collect();
+        let counted = |id: &SpaceId| Counted { bins: found.remove(id).unwrap_or_default(), as_of: Some(answer.as_of) };
+        Ok(Some(spaces.iter().map(counted).collect()))
+    }
+
+    fn tree(&self) -> Result<Option<Tree>, SessionsError> {
+        self.read(Tree::clone).map(Some)
+    }
+
+    fn follow(&self, rows_max: usize) -> Result<Option<Changes>, SessionsError> {
+        let views = [View::Occupancy, View::Spaces].into_iter().collect();
+        self.service.follow(views, Start::Now, rows_max).map(Some).map_err(sessions_error)
     }
 }

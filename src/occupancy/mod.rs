@@ -33,6 +33,7 @@
 mod answers;
 mod book;
 pub mod config;
+mod dirty;
 mod error;
 mod external;
 mod jobs;
@@ -40,6 +41,7 @@ mod keeper;
 mod live;
 mod plan;
 mod record;
+mod refresh;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -63,7 +65,9 @@ use desireline_records::{Micros, Space, SpaceId};
 use ecow::EcoString;
 use jobs::ChunkJob;
 use plan::{Hierarchy, Planned};
+use record::ChunkKey;
 use serde_json::Value;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -106,7 +110,12 @@ struct Inner {
     runs: Runs,
     book: Arc<Book>,
     has_begun: AtomicBool,
+    /// Who holds the lock of an object is the only one who writes it.
+    objects: [tokio::sync::Mutex<()>; OBJECT_LOCKS],
 }
+
+/// Locks that all objects share.
+const OBJECT_LOCKS: usize = 64;
 
 /// A cheap handle to the datasets of a server.
 #[derive(Clone)]
@@ -120,7 +129,8 @@ impl Occupancy {
     /// Makes its jobs known; before the runs are restored. Takes requests about datasets once [`Occupancy::begin`] has been called.
     pub fn new(config: OccupancyConfig, sessions: Arc<dyn Sessions>, store: Store, runs: Runs, documents: Arc<dyn Documents>) -> Self {
         let book = Arc::new(Book::new(documents));
-        let inner = Arc::new(Inner { config, sessions, store, runs, book, has_begun: AtomicBool::new(false) });
+        let (has_begun, objects) = (AtomicBool::new(false), std::array::from_fn(|_| tokio::sync::Mutex::default()));
+        let inner = Arc::new(Inner { config, sessions, store, runs, book, has_begun, objects });
         for name in [SOURCE_JOB, DERIVED_JOB] {
             inner.runs.register(name, Arc::new(ChunkJob(Arc::clone(&inner))));
         }
@@ -139,8 +149,11 @@ impl Occupancy {
         }
         self.inner.book.load(shelf);
         self.inner.has_begun.store(true, Ordering::Release);
-        let keeper = tokio::spawn(keeper::keep(Arc::clone(&self.inner), self.stop.clone()));
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(keeper);
+        let mut tasks = vec![tokio::spawn(keeper::keep(Arc::clone(&self.inner), self.stop.clone()))];
+        if self.inner.sessions.is_live() {
+            tasks.push(tokio::spawn(refresh::refresh(Arc::clone(&self.inner), self.stop.clone())));
+        }
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
     }
 
     /// Begins nothing any more; before the runs stop.
@@ -393,6 +406,13 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Waits until nobody else writes the object of a chunk.
+    async fn alone(&self, key: &ChunkKey) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        self.objects[hasher.finish() as usize % OBJECT_LOCKS].lock().await
     }
 
     fn is_complete(&self, id: u64) -> bool {

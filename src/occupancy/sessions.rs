@@ -4,6 +4,8 @@ use super::error::SessionsError;
 use super::plan::Active;
 use async_trait::async_trait;
 use desireline_connectors::bins::Bin;
+use desireline_dataflows::engine::Changes;
+use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::{LogicalTime, Micros, Space, SpaceId};
 use std::time::Duration;
 
@@ -67,8 +69,20 @@ pub trait Sessions: Send + Sync + 'static {
     /// Distinct devices of the space itself, by bin.
     async fn own(&self, space: SpaceId, interval_seconds: u32, window: (Micros, Micros)) -> Result<Counted, SessionsError>;
 
-    /// The space's number with everything below it, where that is known without the chunks of its children.
-    async fn whole(&self, space: SpaceId, interval_seconds: u32, window: (Micros, Micros)) -> Result<Option<Counted>, SessionsError>;
+    /// The numbers of spaces with everything below them, in their order, all of one time; where they are known without the chunks of
+    /// children. Spaces that are not there have none.
+    async fn wholes(
+        &self,
+        spaces: &[SpaceId],
+        interval_seconds: u32,
+        window: (Micros, Micros),
+    ) -> Result<Option<Vec<Counted>>, SessionsError>;
+
+    /// The space tree as it stands (live).
+    fn tree(&self) -> Result<Option<Tree>, SessionsError>;
+
+    /// What changes from now on in spaces and in what is counted of them (live).
+    fn follow(&self, rows_max: usize) -> Result<Option<Changes>, SessionsError>;
 }
 
 /// By name, those without one last.

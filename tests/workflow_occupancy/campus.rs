@@ -152,10 +152,11 @@ impl Objects {
         Self { url: path.display().to_string(), options: BTreeMap::new(), runtime: runtime() }
     }
 
-    /// The settings of a server that writes there.
-    pub fn config(&self) -> String {
+    /// The settings of a server that writes there, and looks at what has changed this often.
+    pub fn config(&self, refresh_every: &str) -> String {
         let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
-        format!("[occupancy]\nrefresh_every = \"100ms\"\nstore_url = \"{}\"\nstore_options = {{ {} }}\n", self.url, options.join(", "))
+        let options = options.join(", ");
+        format!("[occupancy]\nrefresh_every = \"{refresh_every}\"\nstore_url = \"{}\"\nstore_options = {{ {options} }}\n", self.url)
     }
 
     fn store(&self) -> Store {

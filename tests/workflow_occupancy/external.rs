@@ -19,7 +19,7 @@ struct Site {
 impl Site {
     fn new() -> Option<Self> {
         let (tables, objects) = (Tables::new()?, Objects::s3()?);
-        let server = Server::new().config(objects.config()).env("TIPPERS_DB_URL", tables.url_by_way_of(None)).start();
+        let server = Server::new().config(objects.config("1h")).env("TIPPERS_DB_URL", tables.url_by_way_of(None)).start();
         Some(Self { tables, objects, server })
     }
 

@@ -6,5 +6,6 @@
 mod campus;
 mod client;
 mod external;
+mod live;
 #[path = "../support/mod.rs"]
 mod support;
