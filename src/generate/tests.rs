@@ -8,7 +8,8 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use desireline_connectors::csv::{CsvOptions, CsvReader};
 use desireline_connectors::formats;
-use desireline_records::validate::Validator;
+use desireline_records::time::DAY;
+use desireline_records::validate::{Validator, WifiRules};
 use rdkafka::ClientConfig;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -103,6 +104,30 @@ async fn the_servers_parsers_read_every_form() {
             }
         }
     }
+}
+
+/// Every form of a WiFi session is read by the server's own parsers as the same session, whether it is open or closed.
+#[tokio::test]
+async fn the_servers_parsers_read_wifi_sessions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wifi = WifiRules { source: 2_000, max_session: DAY, strict_mac: true, pseudonyms: None };
+    let validator = Validator { wifi: Some(wifi), ..Validator::default() };
+    let [csv, lines] = ["wifi.csv", "wifi.ndjson"].map(|name| folder.path().join(name));
+    for path in [&csv, &lines] {
+        run(GenerateOptions { open: 0.4, late: 0.1, duplicates: 0.1, ..to_file(Kind::Wifi, path, 3_000) }, |_| ()).await.expect("a run");
+    }
+    let text = std::fs::read_to_string(&lines).expect("a file");
+    let read = |line: &str| formats::wifi::read(&validator, 2_000, line.as_bytes(), now_micros()).expect("a session");
+    let sent: Vec<_> = text.lines().map(read).collect();
+    let mut reader = CsvReader::open(&csv, CsvOptions::new(2_000, formats::Format::Wifi)).expect("a readable file");
+    let mut loaded = Vec::new();
+    while let Some(chunk) = reader.next_chunk(&validator, now_micros()).expect("rows") {
+        assert_eq!(chunk.progress.dead_letters, []);
+        loaded.extend(chunk.progress.events);
+    }
+    assert_eq!(sent, loaded);
+    let open = sent.iter().filter(|event| event.stay.is_some_and(|stay| stay.end.is_none())).count();
+    assert!((700..1_100).contains(&open), "{open} of {}", sent.len());
 }
 
 #[tokio::test]

@@ -64,19 +64,11 @@ impl Service {
 impl Service {
     /// Erases a device by its id, under whatever name the log knows it. `NotFound` when it knows none.
     pub async fn erase_mac(&self, id: &str) -> Result<(Token, Vec<String>), ServiceError> {
-        let mut erased: Option<(Token, Vec<String>)> = None;
-        for name in self.names_of_device(id) {
-            match self.erase_user(self.wifi_source(), &name).await {
-                Ok((token, run)) => {
-                    let (last, runs) = erased.get_or_insert((token, Vec::new()));
-                    *last = token.max(*last);
-                    runs.push(run);
-                }
-                Err(ServiceError::NotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        erased.ok_or_else(|| ServiceError::NotFound("no WiFi session of this device is known".to_owned()))
+        let unknown = |error| match error {
+            ServiceError::NotFound(_) => ServiceError::NotFound("no WiFi session of this device is known".to_owned()),
+            error => error,
+        };
+        self.erase_device(self.wifi_source(), &self.names_of_device(id)).await.map_err(unknown)
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use desireline_records::time::{DAY, HOUR};
+use desireline_records::validate::{Pseudonyms, WifiRules};
 use desireline_records::{DeadLetterKind, EventId, Fixed4, Movement};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -329,4 +331,61 @@ proptest! {
         prop_assert_eq!(reader.rows(), (all.events.len() + all.dead_letters.len()) as u64);
         let _ = open(bytes, CsvOptions::new(1, format)).map(|mut reader| drain(&mut reader));
     }
+}
+
+/// A pseudonym that the tests can read.
+#[derive(Debug)]
+struct Reversed;
+
+impl Pseudonyms for Reversed {
+    fn pseudonym(&self, id: &str) -> EcoString {
+        id.chars().rev().collect()
+    }
+}
+
+fn wifi() -> Validator {
+    let wifi = WifiRules { source: 1, max_session: 31 * DAY, strict_mac: false, pseudonyms: Some(Arc::new(Reversed)) };
+    Validator { wifi: Some(wifi), ..Validator::default() }
+}
+
+#[test]
+fn wifi_sessions_are_read_by_their_columns() {
+    let content = "sensor_id,mac_address,floor,start_time,space_id,end_time\n\
+        ap-1,00:1B:44:11:3A:B7,2,2023-11-14T20:00:00Z,7,2023-11-14T21:00:00Z\n\
+        ap-1,00-1b-44-11-3a-b7,2,1699992000,7,\n\
+        ,laptop,2,1699992000000,7\n\
+        ap-1,00:1b:44:11:3a:b7,2,2023-11-14T20:00:00Z,7,2023-11-14T19:00:00Z\n\
+        ap-1,00:1b:44:11:3a:b7,2,2023-11-14T20:00:00Z,B7,\n\
+        ap-1,\"00:1b:44:11:3a:b7\n";
+    let mut reader = open(content.as_bytes().to_vec(), CsvOptions::new(1, Format::Wifi)).expect("opens");
+    let chunk = reader.next_chunk(&wifi(), NOW).expect("reads").expect("has rows");
+    let events: Vec<_> = chunk.progress.events.iter().map(|e| (e.user.as_str(), e.time, e.stay.expect("a stay").end)).collect();
+    let start = 1_699_992_000_000_000;
+    assert_eq!(events, [("7b:a3:11:44:b1:00", start, Some(start + HOUR)), ("7b:a3:11:44:b1:00", start, None), ("potpal", start, None)]);
+    assert_eq!(chunk.progress.events[0].id, chunk.progress.events[1].id, "which row it is does not matter");
+    let fields: Vec<_> = chunk.progress.dead_letters.iter().map(|letter| (letter.field.as_str(), letter.user.as_str())).collect();
+    assert_eq!(fields, [("end_time", "7b:a3:11:44:b1:00"), ("space_id", "7b:a3:11:44:b1:00"), ("", "")]);
+    assert!(!format!("{:?}", chunk.progress.dead_letters).contains("00:1b:44"), "{:?}", chunk.progress.dead_letters);
+    let again = formats::wifi::replay(&wifi(), &chunk.progress.dead_letters[0], NOW).expect("of this format");
+    assert!(again.is_err(), "its end still lies before its start");
+    let missing = open(b"mac_address,start_time\n".to_vec(), CsvOptions::new(1, Format::Wifi)).err().expect("no space").to_string();
+    assert!(missing.contains("space_id"), "{missing}");
+}
+
+#[test]
+fn a_load_of_wifi_sessions_goes_on_where_it_stopped() {
+    let rows: String = (0..500).map(|n| format!("m{},{n},{},\n", n % 7, 1_699_000_000 + n)).collect();
+    let content = format!("mac_address,space_id,start_time,end_time\n{rows}").into_bytes();
+    let read = |skip: u64| {
+        let mut reader = open(content.clone(), CsvOptions { chunk_rows: 90, ..CsvOptions::new(1, Format::Wifi) }).expect("opens");
+        assert_eq!(reader.skip_rows(skip).expect("passes"), skip);
+        let mut events = Vec::new();
+        while let Some(chunk) = reader.next_chunk(&wifi(), NOW).expect("reads") {
+            events.extend(chunk.progress.events);
+        }
+        events
+    };
+    let whole = read(0);
+    assert_eq!(whole.len(), 500);
+    assert_eq!(read(123)[..], whole[123..]);
 }

@@ -118,6 +118,8 @@ fn read(config: &KafkaConfig, validator: &Validator, message: &impl Message, arr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use desireline_records::time::DAY;
+    use desireline_records::validate::{Pseudonyms, WifiRules};
     use desireline_records::{DeadLetterKind, Fixed4};
     use rdkafka::Timestamp;
     use rdkafka::message::OwnedMessage;
@@ -167,6 +169,42 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(&config, Arc::default, &mut reading(0), &message(0, Some(row)), NOW);
         assert_eq!(batch.progress.events[0].id, EventId::row(b"5,7,view,9,", 0));
+    }
+
+    #[derive(Debug)]
+    struct Reversed;
+
+    impl Pseudonyms for Reversed {
+        fn pseudonym(&self, id: &str) -> EcoString {
+            id.chars().rev().collect()
+        }
+    }
+
+    #[test]
+    fn what_is_kept_and_passed_on_of_wifi_sessions_names_no_address() {
+        let wifi = WifiRules { source: 4, max_session: DAY, strict_mac: false, pseudonyms: Some(Arc::new(Reversed)) };
+        let validator = Arc::new(Validator { wifi: Some(wifi), ..Validator::default() });
+        let mut config = KafkaConfig::new("b", "wifi-sessions", 4, Format::Wifi);
+        config.dead_letter_topic = Some("dead".into());
+        let mut batch = Batch::default();
+        for (offset, payload) in [
+            r#"{"mac_address":"00:1B:44:11:3A:B7","space_id":7,"start_time":1699999000}"#,
+            r#"{"mac_address":"00:1B:44:11:3A:B7","space_id":7,"start_time":1699999000,"end_time":5}"#,
+            r#"{"mac_address":"00:1B:44:11:3A:B7","space_id":"#,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            batch.push(&config, || validator.clone(), &mut reading(0), &message(offset as i64, Some(payload)), NOW);
+        }
+        batch.push(&config, || validator.clone(), &mut reading(0), &message(3, None), NOW);
+        let (progress, _, rejected) = batch.finish(&config);
+        assert_eq!(progress.events.iter().map(|event| event.user.as_str()).collect::<Vec<_>>(), ["7b:a3:11:44:b1:00"]);
+        assert_eq!((progress.dead_letters.len(), rejected.len()), (3, 3));
+        for (letter, passed) in progress.dead_letters.iter().zip(&rejected) {
+            assert_eq!(letter.payload.as_bytes(), passed.payload, "the log and the topic have the same");
+            assert!(!format!("{letter:?}").to_lowercase().contains("00:1b:44"), "{letter:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ const CONCURRENT_MESSAGES: usize = 64;
 
 /// A message that became a dead letter.
 pub(super) struct Rejected {
-    payload: Vec<u8>,
+    pub payload: Vec<u8>,
     headers: [(&'static str, String); 7],
 }
 

@@ -5,9 +5,10 @@ use super::super::failure::{Exit, Failure};
 use super::super::progress::{self, Unit};
 use super::{IngestArgs, Outcome};
 use desireline_connectors::csv::{self, CsvError, CsvOptions, CsvReader};
+use desireline_connectors::formats::Format;
 use desireline_records::time::{format_rfc3339, now_micros};
-use desireline_records::validate::Validator;
-use desireline_records::{Event, EventExtra, Fixed4};
+use desireline_records::validate::{Validator, WifiRules};
+use desireline_records::{Event, EventExtra, Fixed4, Micros, Stay};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -95,7 +96,7 @@ pub async fn run(args: &IngestArgs, file: &Path, client: &Client) -> Result<Outc
         Ok::<_, CsvError>(reader)
     });
     let reader = opened.await.map_err(|error| Failure::new(Exit::Failed, "reading stopped").detail(error))??;
-    let read = csv::spawn_reader(reader, Arc::new(Validator::default()), now_micros, CHUNKS_AHEAD);
+    let read = csv::spawn_reader(reader, Arc::new(validator(args)), now_micros, CHUNKS_AHEAD);
     let mut chunks = read.map_err(|error| Failure::new(Exit::Failed, "no thread for reading").detail(error))?;
     let bar = progress::bar(Some(0), Unit::Bytes, "sending");
     let mut totals = Totals { rows: resume_at, ..Totals::default() };
@@ -118,15 +119,26 @@ pub async fn run(args: &IngestArgs, file: &Path, client: &Client) -> Result<Outc
     Ok(Outcome { text, rejected, reasons })
 }
 
+/// What is read here is judged by the server; ids of devices go there as they are.
+fn validator(args: &IngestArgs) -> Validator {
+    let wifi = WifiRules { source: args.source_id, max_session: Micros::MAX, strict_mac: false, pseudonyms: None };
+    Validator { wifi: (args.format == Format::Wifi).then_some(wifi), ..Validator::default() }
+}
+
 async fn send(client: &Client, events: &[Event], totals: &mut Totals) -> Result<(), Failure> {
     let mut body = Vec::with_capacity(BATCH_BYTES / 4);
+    let path = if events.iter().any(|event| event.stay.is_some()) { "/api/wifi-sessions" } else { "/api/ingest-batch" };
     for (index, event) in events.iter().enumerate() {
-        serde_json::to_writer(&mut body, &Sent::of(event)).expect("an event has plain fields only");
+        let written = match &event.stay {
+            Some(stay) => serde_json::to_writer(&mut body, &SentStay::of(event, stay)),
+            None => serde_json::to_writer(&mut body, &Sent::of(event)),
+        };
+        written.expect("an event has plain fields only");
         body.push(b'\n');
         if body.len() < BATCH_BYTES && index + 1 < events.len() {
             continue;
         }
-        let answer = client.post_lines("/api/ingest-batch", std::mem::take(&mut body).into()).await?;
+        let answer = client.post_lines(path, std::mem::take(&mut body).into()).await?;
         let count = |name: &str| answer[name].as_u64().unwrap_or(0);
         totals.inserted += count("inserted");
         totals.duplicates += count("duplicates");
@@ -188,6 +200,29 @@ impl<'a> Sent<'a> {
             transaction_id: &extra.transaction_id,
             value: (event.value != Fixed4(0)).then(|| event.value.to_string()),
             properties: (!extra.properties.is_empty()).then(|| raw(&extra.properties)).flatten(),
+        }
+    }
+}
+
+/// A WiFi session as `POST /api/wifi-sessions` takes it.
+#[derive(Serialize)]
+struct SentStay<'a> {
+    mac_address: &'a str,
+    space_id: i32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    sensor_id: &'a str,
+    start_time: String,
+    end_time: Option<String>,
+}
+
+impl<'a> SentStay<'a> {
+    fn of(event: &'a Event, stay: &Stay) -> Self {
+        Self {
+            mac_address: &event.user,
+            space_id: stay.space,
+            sensor_id: &event.item,
+            start_time: format_rfc3339(event.time),
+            end_time: stay.end.map(format_rfc3339),
         }
     }
 }

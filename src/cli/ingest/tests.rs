@@ -42,6 +42,13 @@ async fn batch(State(seen): State<Shared>, body: String) -> Response {
     Json(json!({"inserted": fresh, "duplicates": duplicates, "rejected": [], "ids": []})).into_response()
 }
 
+async fn sessions(State(seen): State<Shared>, body: String) -> Json<Value> {
+    let rows: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let count = rows.len();
+    seen.lock().expect("not poisoned").bodies.extend(rows);
+    Json(json!({"inserted": count, "duplicates": 0, "rejected": [], "ids": []}))
+}
+
 async fn trigger(State(seen): State<Shared>, Json(body): Json<Value>) -> Response {
     seen.lock().expect("not poisoned").bodies.push(body);
     ([("x-desireline-run-id", "r1")], Json(json!({"detail": "started"}))).into_response()
@@ -63,6 +70,7 @@ fn server(batches: u32) -> (String, Shared) {
     seen.lock().expect("not poisoned").batches_left = batches;
     let app = axum::Router::new()
         .route("/api/ingest-batch", post(batch))
+        .route("/api/wifi-sessions", post(sessions))
         .route("/trigger", post(trigger))
         .route("/dagster/runs/r1", get(run_state))
         .with_state(Arc::clone(&seen));
@@ -147,4 +155,21 @@ fn what_is_no_file_is_named() {
     for line in ["", "x.csv", "x.csv --source-id -1", "x.csv --source-id 4 --stream --data d", "x.csv --source-id 4 --format xml"] {
         assert!(parse(line).is_err(), "{line}");
     }
+}
+
+#[test]
+fn wifi_sessions_are_streamed_to_where_they_belong() {
+    let (url, seen) = server(9);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("wifi.csv");
+    let rows = "00:1B:44:11:3A:B7,7,ap,2025-01-06T09:00:00Z,2025-01-06T10:00:00Z\nlaptop,8,,1736154000,\nlaptop,x,,1736154000,\n";
+    std::fs::write(&path, format!("mac_address,space_id,sensor_id,start_time,end_time\n{rows}")).expect("written");
+    let line = format!("{} --source-id 2000 --format wifi --stream --url {url}", path.display());
+    let failure = run(&parse(&line).expect("parses")).expect_err("one is bad");
+    assert_eq!(failure.exit, Exit::Found);
+    let sent = seen.lock().expect("not poisoned").bodies.clone();
+    let closed = json!({ "mac_address": "00:1b:44:11:3a:b7", "space_id": 7, "sensor_id": "ap",
+        "start_time": "2025-01-06T09:00:00.000Z", "end_time": "2025-01-06T10:00:00.000Z" });
+    let open = json!({ "mac_address": "laptop", "space_id": 8, "start_time": "2025-01-06T09:00:00.000Z", "end_time": null });
+    assert_eq!(sent, [closed, open]);
 }

@@ -137,6 +137,11 @@ fn event(event: &Event, at: LogicalTime) -> Value {
     for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         row.insert(name.into(), text.as_str().into());
     }
+    if let Some(stay) = &event.stay {
+        row.insert("space_id".into(), stay.space.into());
+        row.insert("end_time".into(), stay.end.map_or(Value::Null, |end| format_rfc3339(end).into()));
+        row.insert("randomized".into(), stay.randomized.into());
+    }
     if event.value.0 != 0 {
         row.insert("value".into(), event.value.to_string().into());
     }
