@@ -4,5 +4,6 @@
 //! the order in which the rows came, the number of threads or the machine's load.
 
 pub mod kmeans;
+pub mod label_model;
 
 pub use kmeans::{Centroids, FitError, KMeansSettings, fit, nearest, shift, step};

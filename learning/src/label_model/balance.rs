@@ -1,0 +1,171 @@
+//! The class balance: how large a share of the rows belongs to each class.
+//!
+//! # Estimating it
+//! How often pairs of votes occur does not determine the balance: for every balance there is a table that explains the pairs
+//! equally well. Triples do determine it (Allman, Matias and Rhodes, "Identifiability of parameters in latent structure models",
+//! Annals of Statistics 2009, from Kruskal 1977). Counting all triples would cost m^3 k^3, so the labeling functions are put into
+//! three groups (index modulo 3). Given the class, what the groups say by majority is independent, because the functions are, and
+//! the `(k+1)^3` combinations, which the statistic counts, are all that is needed: a latent class model with three observations
+//! of `k + 1` values.
+//!
+//! It is fitted by expectation maximization (Dempster, Laird and Rubin 1977; for labelers, Dawid and Skene, "Maximum likelihood
+//! estimation of observer error-rates using the EM algorithm", 1979) from the majority vote as the start, which also decides
+//! which class is which. A weak prior (one row per class, spread evenly over what a group may say, and one row for each group
+//! that says the right class) keeps all shares above 0.
+//!
+//! # Known limitations
+//! * The estimate depends on which function has which index, through the groups.
+//! * It is good when functions are independent and better than chance, and when each class is voted for in at least two groups.
+//!   Copies of a function in different groups are taken as confirmation.
+
+use super::LabelModelError;
+use super::statistic::{Statistic, THIRDS};
+use super::votes::Shape;
+use serde::{Deserialize, Serialize};
+
+/// Where a fit takes the class balance from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassBalance {
+    /// Every class has the share 1/k: Snorkel's default.
+    #[default]
+    Uniform,
+    /// The shares of the k classes, each above 0 and at most 1. They are taken as they are, also when they do not sum to 1.
+    Given(Vec<f64>),
+    /// The shares of the gold labels noted by [`Statistic::grade`]; each class must have one.
+    Gold,
+    /// Estimated from what the labeling functions say together.
+    Estimate,
+}
+
+/// Steps of expectation maximization at most.
+const STEPS_MAX: usize = 2_000;
+
+/// Responsibilities computed at most, which bounds the steps where there are many classes.
+const WORK_MAX: usize = 1_000_000_000;
+
+/// The estimate stands when no share changes by more than this in one step.
+const SHARE_TOLERANCE: f64 = 1e-9;
+
+impl ClassBalance {
+    /// The k shares. `thirds` is the table that `statistic` holds, or one that was disturbed to see what follows.
+    pub(super) fn shares(&self, statistic: &Statistic, thirds: &[f64]) -> Result<Vec<f64>, LabelModelError> {
+        let classes = statistic.classes();
+        match self {
+            Self::Uniform => Ok(vec![1.0 / classes as f64; classes]),
+            Self::Given(shares) => check_given(shares, classes),
+            Self::Gold => {
+                let shares = statistic.gold_balance().ok_or(LabelModelError::ClassBalanceNoGold { class: 0 })?;
+                match shares.iter().position(|share| *share <= 0.0) {
+                    Some(class) => Err(LabelModelError::ClassBalanceNoGold { class }),
+                    None => Ok(shares),
+                }
+            }
+            Self::Estimate => Ok(Mixture::new(statistic.layout().shape, thirds).estimate()),
+        }
+    }
+}
+
+fn check_given(shares: &[f64], classes: usize) -> Result<Vec<f64>, LabelModelError> {
+    if shares.len() != classes {
+        return Err(LabelModelError::ClassBalanceLength { given: shares.len(), classes });
+    }
+    // A share that is no number fails the comparison too.
+    match shares.iter().position(|share| !(*share > 0.0 && *share <= 1.0)) {
+        Some(class) => Err(LabelModelError::ClassBalanceRange { class, share: shares[class] }),
+        None => Ok(shares.to_vec()),
+    }
+}
+
+/// A combination of what the three groups say and how often it was seen.
+struct Cell {
+    said: [usize; THIRDS],
+    rows: f64,
+}
+
+/// The latent class model of the table of thirds.
+struct Mixture {
+    classes: usize,
+    cells: Vec<Cell>,
+    shares: Vec<f64>,
+    /// P(group g says a | class c) at `(g * (k+1) + a) * k + c`.
+    table: Vec<f64>,
+}
+
+impl Mixture {
+    fn new(shape: Shape, thirds: &[f64]) -> Self {
+        let (classes, choices) = (shape.classes, shape.classes + 1);
+        let cell = |(index, rows): (usize, &f64)| Cell {
+            said: [index / choices / choices, index / choices % choices, index % choices],
+            rows: *rows,
+        };
+        let cells = thirds.iter().enumerate().filter(|(_, rows)| **rows > 0.0).map(cell).collect();
+        Self { classes, cells, shares: vec![0.0; classes], table: vec![0.0; THIRDS * choices * classes] }
+    }
+
+    fn estimate(mut self) -> Vec<f64> {
+        self.maximize(|mixture, cell, weights| mixture.majority_start(cell, weights));
+        let steps = (WORK_MAX / (self.cells.len() * self.classes).max(1)).clamp(50, STEPS_MAX);
+        for _ in 0..steps {
+            let before = self.shares.clone();
+            self.maximize(|mixture, cell, weights| mixture.posterior(cell, weights));
+            let change = self.shares.iter().zip(&before).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            if change < SHARE_TOLERANCE {
+                break;
+            }
+        }
+        self.shares
+    }
+
+    /// Classes weigh as much as groups say them, and a little each.
+    fn majority_start(&self, cell: &Cell, weights: &mut [f64]) {
+        weights.fill(0.1 / self.classes as f64);
+        for said in cell.said.iter().filter(|said| **said < self.classes) {
+            weights[*said] += 1.0;
+        }
+    }
+
+    fn posterior(&self, cell: &Cell, weights: &mut [f64]) {
+        weights.copy_from_slice(&self.shares);
+        for (group, said) in cell.said.iter().enumerate() {
+            let row = (group * (self.classes + 1) + said) * self.classes;
+            for (weight, chance) in weights.iter_mut().zip(&self.table[row..row + self.classes]) {
+                *weight *= chance;
+            }
+        }
+    }
+
+    /// Shares and table that make the cells most likely, given how each cell is divided among the classes.
+    fn maximize(&mut self, divide: impl Fn(&Self, &Cell, &mut [f64])) {
+        let (classes, choices) = (self.classes, self.classes + 1);
+        let mut shares = vec![1.0; classes];
+        let mut table = vec![1.0 / choices as f64; THIRDS * choices * classes];
+        for group in 0..THIRDS {
+            for class in 0..classes {
+                table[(group * choices + class) * classes + class] += 1.0;
+            }
+        }
+        let mut weights = vec![0.0; classes];
+        for cell in &self.cells {
+            divide(self, cell, &mut weights);
+            let sum: f64 = weights.iter().sum();
+            // Chances are bounded below by the prior, so three of them cannot make the sum 0.
+            let scale = cell.rows / sum;
+            for (class, weight) in weights.iter().enumerate() {
+                shares[class] += weight * scale;
+                for (group, said) in cell.said.iter().enumerate() {
+                    table[(group * choices + said) * classes + class] += weight * scale;
+                }
+            }
+        }
+        for group in table.chunks_exact_mut(choices * classes) {
+            for class in 0..classes {
+                let sum: f64 = group.iter().skip(class).step_by(classes).sum();
+                group.iter_mut().skip(class).step_by(classes).for_each(|chance| *chance /= sum);
+            }
+        }
+        let sum: f64 = shares.iter().sum();
+        shares.iter_mut().for_each(|share| *share /= sum);
+        (self.shares, self.table) = (shares, table);
+    }
+}
