@@ -10,6 +10,7 @@
 //! Cardinality is bounded: routes are templates, never raw paths; sources and partitions are as many as are configured.
 
 mod projections;
+mod wifi;
 
 use crate::projections::ProjectionStatus;
 use crate::service::{SourceStatus, Status};
@@ -302,6 +303,7 @@ impl Collector for StatusCollector {
                 ConstGauge::new(read(source) as f64).encode_in(&mut metric, source)?;
             }
         }
+        wifi::encode(&mut encoder, &status.wifi)?;
         encode_watermarks(&mut encoder, &status.sources)?;
         encode_partitions(&mut encoder, &status.sources)
     }
@@ -379,7 +381,8 @@ impl<M: EncodeMetric> EncodeIn for M {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{EngineStatus, LogStatus, PartitionStatus, SourceCounters};
+    use crate::service::{AlertCounts, EngineStatus, LogStatus, PartitionStatus, SourceCounters, WifiStatus};
+    use desireline_dataflows::views::occupancy::query::WifiStats;
 
     fn status(counters: SourceCounters) -> Status {
         let partition = |name: &str, lag| PartitionStatus {
@@ -424,6 +427,11 @@ mod tests {
             sources: vec![source],
             erasures: vec![],
             engine: EngineStatus::default(),
+            wifi: WifiStatus {
+                memory: WifiStats { spaces: 5, open: 3, ..WifiStats::default() },
+                alerts: AlertCounts { given: 2, ..AlertCounts::default() },
+                ..WifiStatus::default()
+            },
         }
     }
 
@@ -445,6 +453,10 @@ mod tests {
             "desireline_runs_total{job=\"ingest\",status=\"SUCCESS\"} 1",
             "desireline_runs_working 2.0",
             "desireline_invariant_violations_total 0",
+            "desireline_spaces 5.0",
+            "desireline_wifi_open_sessions 3.0",
+            "desireline_alerts_given_total 2",
+            "desireline_wifi_sealed_before_seconds NaN",
         ] {
             assert!(text.lines().any(|l| l == line), "missing: {line}\n{text}");
         }

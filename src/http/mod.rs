@@ -48,6 +48,7 @@ mod tests;
 mod wifi_body;
 mod wifi_sessions;
 pub mod wire;
+pub mod wire_wifi;
 
 pub use backend::{Backend, Followers};
 pub use config::{AccessConfig, AccessToken, CorsConfig, HttpConfig, InteractionsConfig, LiveConfig, Scope, TlsFiles};

@@ -1,6 +1,7 @@
 //! The bodies of answers, and how the service's values are printed in them.
 
 use super::projections::ProjectionItem;
+use super::wire_wifi::WifiItem;
 use crate::projections::ProjectionStatus;
 use crate::service::{
     ClusterRow, DeadLetterRow, EngineStatus, ErasureStatus, JourneyRow, MinuteRow, SessionRow, SourceCounters, SourceStatus, Status,
@@ -374,6 +375,7 @@ pub struct StatusReply {
     pub engine: EngineItem,
     /// By name.
     pub projections: Vec<ProjectionItem>,
+    pub wifi: WifiItem,
 }
 
 /// An erasure: no view shows the user any more; this is about storage.
@@ -451,6 +453,7 @@ impl StatusReply {
             erasures: status.erasures.into_iter().map(ErasureItem::from).collect(),
             engine: status.engine.into(),
             projections: projections.into_iter().map(ProjectionItem::from).collect(),
+            wifi: status.wifi.into(),
         }
     }
 }

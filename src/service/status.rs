@@ -1,10 +1,12 @@
 //! The status: what is going on, and whether the numbers can be trusted.
 
 use super::{
-    EngineStatus, Inner, LogStatus, NO_PANIC, PartitionReport, PartitionStatus, Service, ServiceError, SourceCounters, SourceStatus, Status,
+    EngineStatus, Inner, LogStatus, NO_PANIC, PartitionReport, PartitionStatus, Service, ServiceError, SourceCounters, SourceStatus,
+    Status, WifiStatus,
 };
 use desireline_connectors::log::LogSize;
 use desireline_dataflows::query::{Answer, Query, merge_sources};
+use desireline_dataflows::views::occupancy::query::WifiStats;
 use desireline_dataflows::views::sessions::source::{Counts, SourceState};
 use desireline_records::SourceId;
 use desireline_records::time::now_micros;
@@ -20,7 +22,7 @@ impl Service {
         let inner = &self.inner;
         let (as_of, parts) = inner.ask(Query::Overview).await?;
         let mut engine = EngineStatus::default();
-        let (mut states, mut versions) = (Vec::new(), BTreeMap::new());
+        let (mut states, mut versions, mut wifi) = (Vec::new(), BTreeMap::new(), WifiStats::default());
         for part in parts {
             let Answer::Overview { sources, models, worker } = part else { continue };
             engine.users += worker.users as u64;
@@ -31,6 +33,7 @@ impl Service {
             // Every worker sees every model.
             engine.stale_models = engine.stale_models.max(worker.stale_models);
             states.extend(sources);
+            add(&mut wifi, &worker.wifi);
             versions.extend(models.iter().map(|m| ((m.source, m.clusters), m.version)));
         }
         let sources = inner.source_statuses(merge_sources(states.into_iter()), &versions, &mut engine);
@@ -56,6 +59,7 @@ impl Service {
             sources,
             erasures: inner.erasure_statuses(),
             engine,
+            wifi: WifiStatus { memory: wifi, alerts: inner.alerts.counts(), sealing: self.wifi_sealing_status() },
         })
     }
 }
@@ -166,6 +170,18 @@ fn unread<'a>(
         lag: report.lag,
         error: report.error.clone(),
     })
+}
+
+/// Gauges of workers add up.
+fn add(sum: &mut WifiStats, worker: &WifiStats) {
+    sum.devices += worker.devices;
+    sum.stays += worker.stays;
+    sum.open += worker.open;
+    sum.cells += worker.cells;
+    sum.pending += worker.pending;
+    sum.unknown_space += worker.unknown_space;
+    sum.spaces += worker.spaces;
+    sum.orphans += worker.orphans;
 }
 
 fn counters(counts: &Counts) -> SourceCounters {

@@ -1,5 +1,7 @@
 //! What the service answers, as plain values: the HTTP layer, the dashboard and the CLI print them, nothing else.
 
+use super::{AlertCounts, WifiSealingStatus};
+use desireline_dataflows::views::occupancy::query::WifiStats;
 use desireline_records::{ColdPart, DeadLetterKind, LogicalTime, Micros, SourceId, Token, UserIdType};
 use ecow::EcoString;
 use serde::Serialize;
@@ -197,6 +199,16 @@ pub struct Status {
     /// Erasures whose rows have not yet left log and cold parts.
     pub erasures: Vec<ErasureStatus>,
     pub engine: EngineStatus,
+    #[serde(skip)]
+    pub wifi: WifiStatus,
+}
+
+/// WiFi sessions, spaces and alerts.
+#[derive(Clone, Debug, Default)]
+pub struct WifiStatus {
+    pub memory: WifiStats,
+    pub alerts: AlertCounts,
+    pub sealing: WifiSealingStatus,
 }
 
 /// An erasure: from every view the user is gone; this is about what lies on disk.

@@ -139,6 +139,7 @@ pub fn status(as_of: LogicalTime, sources: &[SourceId]) -> Status {
         sources: sources.iter().map(source).collect(),
         erasures: vec![],
         engine: EngineStatus::default(),
+        wifi: WifiStatus::default(),
     }
 }
 

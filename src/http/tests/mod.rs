@@ -5,6 +5,7 @@ pub(in crate::http) mod fake;
 mod fuzz;
 mod occupancy;
 mod real;
+mod real_occupancy;
 mod real_shop;
 mod rerank;
 mod serving;

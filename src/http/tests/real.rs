@@ -29,8 +29,14 @@ impl Real {
     }
 
     pub(super) async fn with(http: HttpConfig) -> Self {
+        Self::set(http, &[]).await
+    }
+
+    /// With some settings, by their paths.
+    pub(super) async fn set(http: HttpConfig, settings: &[(&'static str, &str)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut inputs = Inputs::default();
+        settings.iter().for_each(|(path, value)| inputs.flag(path, "--set", Some(*value)));
         inputs.flag("data.dir", "--data", Some(folder.path().display()));
         let config = load(&inputs).expect("the defaults are valid");
         let service = Service::start(mapping::service(&config)).await.expect("an empty log");

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_correction_within_the_bin_is_a_fall_and_each_way_is_told_once() {
         let mut board = board();
-        for (change, expected) in [(4, 2), (-3, 2), (4, 0), (-4, 0)] {
+        for (change, expected) in [(4, 2), (-3, 2), (3, 0), (-4, 0)] {
             board.add(1, devices(change));
             assert_eq!(board.look().len(), expected, "{change}");
         }
