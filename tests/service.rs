@@ -1,5 +1,7 @@
 //! The service without HTTP: sealing, erasure, training and restarts on a log in a temporary folder.
 
+mod service_wifi;
+
 use desireline::service::*;
 use desireline::verify::{self, Local};
 use desireline_connectors::log::LogReader;

@@ -7,7 +7,8 @@
 //!   ([`SealStays`](desireline_records::SealStays)). In between nothing can change what was read: rows that could are pending, and
 //!   whatever else could holds the same lock. Followers and answers see no difference.
 //! - **Reopen** ([`reopen`]), every `wifi.reopen_every`. Devices with pending rows get their sealed sessions back into memory, and the rows
-//!   are applied as if they had come in time. What that changes of sealed cells is a difference in memory, which the next seal writes to
+//!   are applied as if they had come in time. Half a million sessions (and a few devices more) come back at most between two
+//!   seals; other devices wait for the next one. What that changes of sealed cells is a difference in memory, which the next seal writes to
 //!   a part of its own, even when the boundary has not moved.
 //! - **Upkeep** ([`upkeep`]). Above `sealing.parts_max` parts are merged with their neighbours in time. Sessions that ended before
 //!   `wifi.retention` leave the parts for good; what was counted of them stays.
@@ -32,10 +33,12 @@ mod upkeep;
 use super::{Inner, NO_PANIC, Service, ServiceError};
 use desireline_connectors::cold::{CellCacheStats, ColdError};
 use desireline_dataflows::query::{Answer, Query};
-use desireline_dataflows::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, Standing};
+use desireline_dataflows::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, Standing, WifiStats};
 use desireline_records::time::{DAY, now_micros};
 use desireline_records::{ColdPart, LogicalTime, Micros, SourceId};
-use std::sync::atomic::{AtomicBool, Ordering};
+use ecow::EcoString;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -86,8 +89,17 @@ pub struct WifiSealingStatus {
 #[derive(Default)]
 pub(super) struct State {
     gauges: Mutex<Gauges>,
-    /// Sessions of sealed days came back into memory since the last seal.
-    reopened: AtomicBool,
+    reopened: Mutex<Reopened>,
+}
+
+/// What has come back into memory since the last seal.
+#[derive(Default)]
+struct Reopened {
+    /// Devices all of whose sealed sessions are in memory.
+    devices: HashSet<EcoString>,
+    stays: usize,
+    /// Something is in memory that a seal would let go.
+    unsealed: bool,
 }
 
 #[derive(Default)]
@@ -144,6 +156,23 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What memory holds of WiFi sessions, over all workers.
+    pub async fn wifi_memory(&self) -> Result<WifiStats, ServiceError> {
+        let (_, parts) = self.inner.ask(Query::Overview).await?;
+        let mut sum = WifiStats::default();
+        for part in parts {
+            let Answer::Overview { worker, .. } = part else { continue };
+            let of = worker.wifi;
+            (sum.devices, sum.stays, sum.open, sum.cells) =
+                (sum.devices + of.devices, sum.stays + of.stays, sum.open + of.open, sum.cells + of.cells);
+            (sum.pending, sum.unknown_space) = (sum.pending + of.pending, sum.unknown_space + of.unknown_space);
+            (sum.spaces, sum.orphans) = (sum.spaces + of.spaces, sum.orphans + of.orphans);
+        }
+        Ok(sum)
+    }
+}
+
 impl Inner {
     /// Seals, reopens and keeps up, until the service stops.
     pub(super) async fn wifi_loop(self: Arc<Self>) {
@@ -159,6 +188,9 @@ impl Inner {
             if Instant::now() >= reopen_at {
                 self.note_pass(0, "late WiFi sessions could not be applied yet", self.reopen_pending().await);
                 reopen_at = Instant::now() + config.reopen_every;
+            }
+            if self.wifi_sealing.reopened.lock().expect(NO_PANIC).stays >= reopen::STAYS_MAX {
+                seal_at = Instant::now();
             }
             if Instant::now() >= seal_at {
                 let passed = match self.seal_stays().await {

@@ -56,7 +56,7 @@ impl Inner {
         }
         let devices: Vec<DeviceKey> = devices.into_iter().filter(|(_, device)| known.contains(device)).collect();
         if sealed.begun().is_some() {
-            self.reopen(&sealed, &standing, devices.clone()).await?;
+            self.reopen(&sealed, &standing, devices.clone(), usize::MAX).await?;
         }
         let mut last = None;
         let mut ids = Vec::new();

@@ -6,12 +6,13 @@ use desireline_dataflows::views::occupancy::query::{OccupancyQuery, Standing};
 use desireline_records::{Control, LogicalTime, Reopen, ReopenedDevice, SealedStay, Token};
 use ecow::EcoString;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
 
 /// A record has at most this many sessions, or one device.
 const RECORD_STAYS_MAX: usize = 50_000;
+/// Sessions that come back into memory between two seals, and then the rest of the devices that were read together with the last.
+pub(super) const STAYS_MAX: usize = 500_000;
 /// Devices whose sessions are read from the parts together.
-const READ_DEVICES_MAX: usize = 256;
+const READ_DEVICES_MAX: usize = 64;
 
 /// A device: its key hash and its name.
 pub(super) type DeviceKey = (u64, EcoString);
@@ -31,9 +32,7 @@ impl Inner {
         let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
         let (standing, mut devices) = self.pending().await?;
         devices.truncate(self.config.occupancy.sealing.reopen_devices_max);
-        let reopened = devices.len();
-        self.reopen(&sealed, &standing, devices).await?;
-        tracing::debug!(devices = reopened, "devices with late WiFi sessions were reopened");
+        self.reopen(&sealed, &standing, devices, STAYS_MAX).await?;
         self.pending().await.map(drop)
     }
 
@@ -48,13 +47,27 @@ impl Inner {
         Ok((standing, devices))
     }
 
-    /// Brings back all sealed sessions of some devices, and waits until their pending rows are applied. The history lock must be held.
-    pub(super) async fn reopen(&self, sealed: &Sealed, standing: &Standing, devices: Vec<DeviceKey>) -> Result<(), ServiceError> {
+    /// Brings back all sealed sessions of some devices, and waits until their pending rows are applied. Leaves devices out when there are
+    /// more than `stays_max` such sessions in memory. The history lock must be held.
+    pub(super) async fn reopen(
+        &self,
+        sealed: &Sealed,
+        standing: &Standing,
+        devices: Vec<DeviceKey>,
+        stays_max: usize,
+    ) -> Result<(), ServiceError> {
         let erased: HashMap<&EcoString, LogicalTime> = standing.erased.iter().map(|(device, at)| (device, *at)).collect();
         let mut record = Record::default();
         let mut last = None;
         for devices in devices.chunks(READ_DEVICES_MAX) {
-            let rows = cold::read_devices(&self.store, &sealed.stays, devices).await.map_err(unreadable)?;
+            let away: Vec<DeviceKey> = {
+                let reopened = self.wifi_sealing.reopened.lock().expect(NO_PANIC);
+                if reopened.stays + record.stays >= stays_max {
+                    break;
+                }
+                devices.iter().filter(|(_, device)| !reopened.devices.contains(device)).cloned().collect()
+            };
+            let rows = cold::read_devices(&self.store, &sealed.stays, &away).await.map_err(unreadable)?;
             let mut by_device: BTreeMap<DeviceKey, (bool, Vec<SealedStay>)> =
                 devices.iter().map(|device| (device.clone(), Default::default())).collect();
             for ColdStay { key_hash, device, randomized, stay, exported_at } in rows {
@@ -82,10 +95,15 @@ impl Inner {
     }
 
     async fn commit_reopen(&self, sealed: &Sealed, record: Record) -> Result<Token, ServiceError> {
-        self.wifi_sealing.reopened.store(true, Ordering::Release);
-        let reopened = record.devices.len() as u64;
+        let names: Vec<EcoString> = record.devices.iter().map(|device| device.device.clone()).collect();
+        let (devices, stays) = (names.len(), record.stays);
+        self.wifi_sealing.reopened.lock().expect(NO_PANIC).unsealed = true;
         let token = self.commit_control(Control::Reopen(Reopen { source: sealed.source, devices: record.devices })).await?;
-        self.wifi_sealing.gauges.lock().expect(NO_PANIC).reopened_devices += reopened;
+        let mut reopened = self.wifi_sealing.reopened.lock().expect(NO_PANIC);
+        reopened.stays += stays;
+        reopened.devices.extend(names);
+        self.wifi_sealing.gauges.lock().expect(NO_PANIC).reopened_devices += devices as u64;
+        tracing::debug!(devices, stays, "devices with late WiFi sessions were reopened");
         Ok(token)
     }
 }

@@ -1,11 +1,10 @@
 //! Sealing days, and what has changed of sealed ones since.
 
-use super::{Inner, NO_PANIC, Sealed, ServiceError, day_of, now_micros, unreadable};
+use super::{Inner, NO_PANIC, Reopened, Sealed, ServiceError, day_of, now_micros, unreadable};
 use desireline_connectors::cold::{self, ColdStay, StaysWriter};
 use desireline_dataflows::views::occupancy::query::{DeviceStay, OccupancyQuery};
 use desireline_records::time::format_rfc3339;
 use desireline_records::{Cell, CellKey, Control, Horizon, LogicalTime, Micros, SealFrom, SealStays};
-use std::sync::atomic::Ordering;
 
 /// Slices of the key hashes in which sessions are read from the views: bounds what is in memory at once.
 const SLICES: u64 = 16;
@@ -34,7 +33,7 @@ impl Inner {
 
     /// Whether memory has anything of sealed days that a part should have.
     async fn has_residuals(&self, boundary: Micros) -> Result<bool, ServiceError> {
-        if self.wifi_sealing.reopened.load(Ordering::Acquire) {
+        if self.wifi_sealing.reopened.lock().expect(NO_PANIC).unsealed {
             return Ok(true);
         }
         let (_, _, answers) = self.ask_occupancy(OccupancyQuery::SealableCells { boundary }).await?;
@@ -51,8 +50,10 @@ impl Inner {
         self.settled().await?;
         let stays = self.export_stays(&sealed, boundary).await?;
         let cells = self.export_cells(&sealed, boundary).await?;
-        self.wifi_sealing.reopened.store(false, Ordering::Release);
+        // From here on nobody knows whether their sessions are in memory.
+        self.wifi_sealing.reopened.lock().expect(NO_PANIC).devices.clear();
         if stays.is_empty() && cells.is_empty() && Some(boundary) == sealed.boundary {
+            *self.wifi_sealing.reopened.lock().expect(NO_PANIC) = Reopened::default();
             return Ok(());
         }
         let sessions: u64 = stays.iter().map(|part| part.rows).sum();
@@ -60,6 +61,7 @@ impl Inner {
         let seal = SealStays { source: sealed.source, boundary, stays, cells, intervals: sealed.intervals };
         let token = self.commit_control(Control::SealStays(seal)).await?;
         self.wait_applied(token.time, self.config.peek_deadline).await?;
+        *self.wifi_sealing.reopened.lock().expect(NO_PANIC) = Reopened::default();
         let mut gauges = self.wifi_sealing.gauges.lock().expect(NO_PANIC);
         (gauges.seals, gauges.last_sealed_at) = (gauges.seals + 1, Some(now_micros()));
         tracing::info!(sessions, cells = counted, boundary = format_rfc3339(boundary), "WiFi sessions were sealed");

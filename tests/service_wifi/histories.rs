@@ -1,0 +1,83 @@
+//! Random histories with sealing, reopening, deletions, erasures and restarts in between, against the slow reference.
+
+use super::*;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+fn row(random: &mut Random, now: Micros, sent: &mut Vec<(String, SpaceId, Micros)>) -> Event {
+    let length = match random.below(4) {
+        0 => None,
+        1 => Some(0),
+        _ => Some(random.below(2_000) as i64 * MINUTE),
+    };
+    if !sent.is_empty() && random.below(3) == 0 {
+        let (device, space, start) = &sent[random.below(sent.len() as u64) as usize];
+        return session(device, *space, *start, length);
+    }
+    let late = if random.below(4) == 0 { random.below(8_000) } else { random.below(600) } as i64 * MINUTE;
+    let (device, space) = (format!("d{}", random.below(15)), random.below(SPACES as u64) as SpaceId);
+    let start = (now - late).div_euclid(15 * MINUTE) * 15 * MINUTE;
+    sent.push((device.clone(), space, start));
+    session(&device, space, start, length)
+}
+
+async fn history(seed: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut random = Random(seed);
+    let mut config = wifi_config(folder.path());
+    config.workers = 1 + (seed % 3) as usize;
+    config.occupancy.sealing.reopen_devices_max = 1 + random.below(20) as usize;
+    let mut service = start(config.clone()).await;
+    put_spaces(&service).await;
+    // Until the first tick open sessions have no length.
+    let first = *service.as_of().borrow();
+    service.as_of().wait_for(|now| *now > first + 200).await.expect("time passes");
+    let (mut now, mut sent) = (base() + DAY, Vec::new());
+    for step in 0..40 {
+        let context = format!("seed {seed}, step {step}");
+        now += random.below(12) as i64 * HOUR;
+        match random.below(12) {
+            0..=7 => drop(send(&service, (0..1 + random.below(30)).map(|_| row(&mut random, now, &mut sent)).collect()).await),
+            8 if !sent.is_empty() => {
+                let (device, space, start) = &sent[random.below(sent.len() as u64) as usize];
+                drop(service.delete_event(SOURCE, EventId::stay(device, *space, *start)).await);
+            }
+            9 => drop(service.erase_user(SOURCE, &format!("d{}", random.below(15))).await),
+            10 => {
+                service.stop().await;
+                config.workers = config.workers % 3 + 1;
+                service = start(config.clone()).await;
+            }
+            _ => {
+                until_applied(&service).await;
+                let expected = reference(folder.path()).await.occupancy().cells();
+                same(&expected, &cells(&service).await, &context);
+            }
+        }
+    }
+    // Time goes on, and every day of the history is sealed.
+    send(&service, vec![session("last", 0, now + 3 * DAY, Some(HOUR))]).await;
+    until_sealed(&service, (now + DAY).div_euclid(DAY) * DAY).await;
+    until_applied(&service).await;
+    compare_series(&service, folder.path(), &format!("seed {seed}, at the end"), &KEPT).await;
+    service.stop().await;
+    verified(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_equal_their_reference() {
+    let histories: Vec<_> = (0..8).map(|seed| tokio::spawn(history(seed))).collect();
+    for history in histories {
+        history.await.expect("a history equals its reference");
+    }
+}
