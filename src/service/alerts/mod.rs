@@ -8,7 +8,7 @@
 //! one that falls more than [`WAITING_MAX`] alerts behind misses the oldest of them and is told how many.
 //!
 //! # Known limitations
-//! - What stands above a share when the server begins is taken for told before.
+//! - What stands above a share when the server begins is taken for told before. (A space that is given a capacity later is told of.)
 //! - Alerts are looked for a few times a second: a number that crosses a share and comes back within that time crosses nothing.
 
 mod board;
@@ -150,10 +150,10 @@ impl Inner {
         }
         let mut stopping = self.stopping.subscribe();
         let mut board = Board::new(occupancy.alert_percent.clone(), occupancy.privacy);
-        let mut has_begun = false;
+        let mut at_start = self.has_capacities();
         loop {
             if self.has_capacities() {
-                match self.follow_occupancy(&mut board, &mut has_begun).await {
+                match self.follow_occupancy(&mut board, &mut at_start).await {
                     Ok(Ended::Stopped) => return,
                     Ok(Ended::Again) => {}
                     Err(error) => tracing::warn!(%error, "alerts are not given at the moment; it is tried again"),
@@ -175,7 +175,7 @@ impl Inner {
         floor(clock_at(self.fold.read().expect(NO_PANIC).last_tick.unwrap_or_else(now_micros)) - 1, width)
     }
 
-    async fn follow_occupancy(self: &Arc<Self>, board: &mut Board, has_begun: &mut bool) -> Result<Ended, ServiceError> {
+    async fn follow_occupancy(self: &Arc<Self>, board: &mut Board, at_start: &mut bool) -> Result<Ended, ServiceError> {
         let views = Views::from(View::Occupancy).and(View::Spaces.into());
         let changes = self.engine.subscribe(views, Start::Now, QUEUE_ROWS_MAX).map_err(|error| self.engine_error(&error))?;
         let Some(changes) = first_closed(changes).await else { return Ok(Ended::Again) };
@@ -183,12 +183,11 @@ impl Inner {
         let measure = Measure::Devices(interval);
         let mut begin = self.running_bin(width(interval));
         let (mut known, cells) = self.own_numbers(measure, begin).await?;
-        if !*has_begun {
+        if std::mem::take(at_start) {
             // Whoever was there in the bin before is there still.
             let (_, last) = self.own_numbers(measure, begin - measure.width()).await?;
             board.take_for_told(&self.tree(), last);
             board.take_for_told(&self.tree(), cells.iter().copied());
-            *has_begun = true;
         } else if board.begin() != begin {
             self.alerts.give(board.end_bin());
         }
