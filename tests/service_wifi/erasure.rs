@@ -13,15 +13,7 @@ async fn until_erased(service: &Service) {
 
 /// The answers of a service that never met these devices.
 async fn cells_without(devices: &[String], folder: &Path) -> BTreeMap<CellKey, Cell> {
-    let store = Store::open(&folder.display().to_string(), &BTreeMap::new()).expect("a store");
-    let mut reference = Reference::default();
-    let mut batches = LogReader::open(store, 0).batches(0, 10_000);
-    while let Some(batch) = batches.next().await {
-        let mut batch = batch.expect("the log can be read");
-        batch.events.retain(|event| !devices.iter().any(|device| event.user == device.as_str()));
-        reference.apply(&batch);
-    }
-    reference.occupancy().cells()
+    reference_without(devices, folder).await.occupancy().cells()
 }
 
 #[tokio::test(flavor = "multi_thread")]

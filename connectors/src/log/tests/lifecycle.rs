@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::log::{LetterFilter, ObjectKind, PurgeUser};
-use desireline_records::{CatalogEntry, Person, Purged};
+use desireline_records::{CatalogEntry, Person, Purged, Reopen, ReopenedDevice, SealedStay};
 use std::sync::Arc;
 
 fn local() -> (tempfile::TempDir, Store) {
@@ -270,4 +270,22 @@ async fn a_reader_notices_that_an_erasure_rewrote_what_it_is_reading() {
     };
     assert_eq!(error.code(), "log_rewritten");
     assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn an_erased_device_leaves_the_records_that_brought_it_back() {
+    let store = memory_store();
+    let mut writer = LogWriter::open(store, config()).await.expect("opens");
+    let stay = SealedStay { start: 5, end: 9, space: 3, open: false, deleted: false };
+    let device = |name: &str| ReopenedDevice { device: name.into(), randomized: false, stays: vec![stay.clone()] };
+    let reopen = |source, names: &[&str]| Control::Reopen(Reopen { source, devices: names.iter().map(|name| device(name)).collect() });
+    for (time, control) in [(1, reopen(1, &["ann", "bob"])), (2, reopen(2, &["ann"])), (3, reopen(1, &["bob"])), (4, reopen(1, &["ann"]))] {
+        writer.append(&Batch { time, controls: vec![control], ..Batch::default() }).await.expect("appends");
+    }
+    let users = [PurgeUser { source: 1, user: "ann".into(), until: 3, purged: Purged::default(), in_catalog: false }];
+    writer.compactor().purge(&users).await.expect("purges");
+    let controls: Vec<Control> = read_all(&writer.reader()).await.expect("reads").into_iter().flat_map(|batch| batch.controls).collect();
+    let nobody = ReopenedDevice { device: EcoString::new(), randomized: false, stays: Vec::new() };
+    let first = Control::Reopen(Reopen { source: 1, devices: vec![nobody, device("bob")] });
+    assert_eq!(controls, [first, reopen(2, &["ann"]), reopen(1, &["bob"]), reopen(1, &["ann"])], "the last one came after the erasure");
 }
