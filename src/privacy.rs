@@ -56,6 +56,11 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// There is no file, and none could be made.
+    pub fn is_unwritable(&self) -> bool {
+        matches!(self, Self::Io { what: "written", .. })
+    }
+
     /// Stable and machine readable.
     pub fn code(&self) -> &'static str {
         match self {

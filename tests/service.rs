@@ -30,7 +30,7 @@ fn config(folder: &Path, settings: SourceSettings) -> ServiceConfig {
         implied: Vec::new(),
         words: Words::default(),
         max_future: 5 * MINUTE,
-        wifi_ingest: WifiIngestConfig { source: 2_000, max_session: 31 * DAY, strict_mac: false, key_file: None },
+        wifi_ingest: WifiIngestConfig { source: 2_000, max_session: 31 * DAY, strict_mac: false, key_file: None, required: false },
         clusters: ClusterConfig {
             seed: 24,
             sample_max: 10_000,

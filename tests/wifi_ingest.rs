@@ -178,6 +178,15 @@ fn an_erasure_finds_a_device_under_every_key_and_a_lost_key_is_told() {
     let erased = server.http.delete(&format!("/api/macs/{}", MAC.to_uppercase())).expect_status(202).json();
     assert_eq!(erased["run_ids"].as_array().map(Vec::len), Some(2), "both of its names: {erased}");
     server.http.delete("/api/macs/02:00:00:00:00:01").expect_status(404);
+
+    // Who only knows the pseudonym can erase by it.
+    let body = session(RANDOM, 8, "2025-01-06T09:00:00Z", None);
+    server.http.post_json("/api/wifi-sessions", &body).expect_status(200);
+    let rows = rows_of_log(&server);
+    let row = rows.lines().rfind(|line| line.contains("\"space_id\":8")).expect("its row");
+    let row: Value = serde_json::from_str(row).expect("JSON");
+    assert_eq!((&row["randomized"], &row["end_time"]), (&json!(true), &Value::Null));
+    server.http.delete(&format!("/api/macs/{}", row["user_id"].as_str().expect("a name"))).expect_status(202);
     server.stop();
     fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("permitted");
     let refused = desireline(server.folder(), &["serve", "--data", &data, "--listen", "127.0.0.1:0"]).expect_code(5);

@@ -54,6 +54,7 @@ fn wifi_ingest(config: &Config) -> WifiIngestConfig {
         max_session: micros(wifi.max_session),
         strict_mac: wifi.strict_mac,
         key_file: (wifi.pseudonyms == PseudonymPolicy::Keyed).then(|| key_file(config)),
+        required: wifi.key_file.is_some() || config.source.iter().any(|source| source.format == Format::Wifi),
     }
 }
 

@@ -30,20 +30,28 @@ pub struct WifiIngestConfig {
     pub strict_mac: bool,
     /// The keys of pseudonyms. Absent: ids are kept.
     pub key_file: Option<PathBuf>,
+    /// Somebody counts on sessions: a server that cannot make a key file does not start.
+    pub required: bool,
 }
 
 impl WifiIngestConfig {
-    /// Reads the keys, which the first start makes.
-    pub(super) fn open(&self) -> Result<(WifiRules, Option<Arc<Keys>>), ServiceError> {
-        let keys = self.key_file.as_deref().map(Keys::open_or_create).transpose();
-        let keys = keys.map_err(|error| ServiceError::Unavailable(error.to_string()))?.map(Arc::new);
+    /// Reads the keys, which the first start makes. Where it cannot and nobody minds, no session is taken.
+    pub(super) fn open(&self) -> Result<(Option<WifiRules>, Option<Arc<Keys>>), ServiceError> {
+        let keys = match self.key_file.as_deref().map(Keys::open_or_create).transpose() {
+            Ok(keys) => keys.map(Arc::new),
+            Err(error) if error.is_unwritable() && !self.required => {
+                tracing::warn!(%error, "WiFi sessions are not taken: set wifi.key_file to a file that can be written, or that is there");
+                return Ok((None, None));
+            }
+            Err(error) => return Err(ServiceError::Unavailable(error.to_string())),
+        };
         let rules = WifiRules {
             source: self.source,
             max_session: self.max_session,
             strict_mac: self.strict_mac,
             pseudonyms: keys.clone().map(|keys| keys as Arc<dyn Pseudonyms>),
         };
-        Ok((rules, keys))
+        Ok((Some(rules), keys))
     }
 }
 
@@ -106,5 +114,29 @@ impl Inner {
             Some(record) => self.commit(Progress { controls: vec![record], ..Progress::default() }).await.map(drop),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use desireline_records::time::DAY;
+
+    fn config(key_file: Option<PathBuf>, required: bool) -> WifiIngestConfig {
+        WifiIngestConfig { source: 2_000, max_session: DAY, strict_mac: false, key_file, required }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_made_stops_those_only_who_count_on_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let nowhere = Some(PathBuf::from("/proc/no-such-folder/mac.keys"));
+        let (rules, keys) = config(nowhere.clone(), false).open().expect("starts");
+        assert!(rules.is_none() && keys.is_none(), "and takes no sessions");
+        assert!(matches!(config(nowhere, true).open(), Err(ServiceError::Unavailable(_))));
+        let damaged = Some(folder.path().join("damaged"));
+        std::fs::write(folder.path().join("damaged"), "not a key").expect("written");
+        assert!(config(damaged, false).open().is_err(), "a file that is there has to be a good one");
+        let (rules, keys) = config(None, true).open().expect("starts");
+        assert!(rules.is_some_and(|rules| rules.pseudonyms.is_none()) && keys.is_none(), "ids are kept");
     }
 }

@@ -51,7 +51,7 @@ impl Service {
         let engine = EngineConfig { workers: config.workers, queue_batches: ENGINE_QUEUE, max_open_events: config.max_open_events };
         let engine = Engine::start(engine).map_err(|error| ServiceError::Internal(error.to_string()))?;
         let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
-        let validator = Validator { words: config.words.clone(), max_future: config.max_future, wifi: Some(wifi) };
+        let validator = Validator { words: config.words.clone(), max_future: config.max_future, wifi };
         let inner = Arc::new(Inner {
             queue: Arc::new(Semaphore::new(config.commit.queue_rows_max.max(1))),
             store,

@@ -123,22 +123,20 @@ fn space(field: &'static str, text: &str) -> Result<Option<i64>, Malformed> {
 /// What is kept of a payload that was refused.
 pub(super) fn kept(rules: Option<&WifiRules>, payload: &[u8]) -> Kept {
     let id = readable("\"mac_address\"", payload);
-    let user = match (&id, rules) {
-        (Some(id), Some(rules)) => rules.device(id),
-        (Some(id), None) => normal_id(id).0.as_ref().into(),
-        (None, _) => EcoString::new(),
-    };
-    match rules.and_then(|rules| rules.pseudonyms.as_deref()) {
-        None => Kept { user, format: Format::Wifi.word(), payload: cut(payload, limits::DEAD_LETTER_PAYLOAD) },
-        Some(pseudonyms) => replaced(rules, payload).unwrap_or_else(|| withheld(pseudonyms, user, payload)),
+    let user = id.zip(rules).map_or_else(EcoString::new, |(id, rules)| rules.device(&id));
+    match rules.map(|rules| (rules, rules.pseudonyms.as_deref())) {
+        Some((_, None)) => Kept { user, format: Format::Wifi.word(), payload: cut(payload, limits::DEAD_LETTER_PAYLOAD) },
+        Some((rules, Some(pseudonyms))) => replaced(rules, payload).unwrap_or_else(|| withheld(pseudonyms, user, payload)),
+        // Nobody has said that addresses may be kept.
+        None => Kept { user, format: REPLACED, payload: eco_format!("(withheld: {} bytes)", payload.len()) },
     }
 }
 
 /// The payload with the pseudonym in the place of the id, when its id can be read.
-fn replaced(rules: Option<&WifiRules>, payload: &[u8]) -> Option<Kept> {
+fn replaced(rules: &WifiRules, payload: &[u8]) -> Option<Kept> {
     let session: Session<'_> = object("", text_of(payload).ok()?).ok()?;
     let id = scalar::text("mac_address", session.mac_address).ok().filter(|id| !id.trim().is_empty())?;
-    let device = rules?.device(&id);
+    let device = rules.device(&id);
     let (normal, randomized) = normal_id(&id);
     let time = |text: &str| scalar::parse_time_flexible("", text).is_ok();
     let space = |text: &str| text.trim().parse::<SpaceId>().is_ok();

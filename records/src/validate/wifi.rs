@@ -63,7 +63,10 @@ impl Validator {
     /// Checks one session of `source`.
     pub fn validate_stay(&self, source: SourceId, raw: &RawStay<'_>, now: Micros) -> Result<Event, Rejection> {
         let Some(rules) = &self.wifi else {
-            return Err(Rejection::invalid("source_id", "WiFi sessions are not taken here"));
+            return Err(Rejection::invalid(
+                "source_id",
+                "WiFi sessions are not taken: this server has no key for the pseudonyms of their devices, as its log says",
+            ));
         };
         if source != rules.source {
             return Err(Rejection::invalid("source_id", eco_format!("must be {}, the source of WiFi sessions", rules.source)));

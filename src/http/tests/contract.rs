@@ -226,6 +226,8 @@ async fn the_description_is_complete_in_itself() {
         "/api/health",
         "/api/ingest",
         "/api/ingest-batch",
+        "/api/wifi-sessions",
+        "/api/macs/{mac}",
         "/api/event",
         "/api/items",
         "/api/items/{asin}",

@@ -191,6 +191,7 @@ fn any_path_is_answered() {
     let route = select(vec![
         (Method::DELETE, "/api/events/{}/{}"),
         (Method::DELETE, "/api/users/{}/{}"),
+        (Method::DELETE, "/api/macs/{}"),
         (Method::POST, "/api/dead-letters/{}/replay"),
         (Method::POST, "/dagster/runs/{}/cancel"),
         (Method::GET, "/dagster/runs/{}"),
@@ -247,6 +248,9 @@ fn wild_json() -> impl Strategy<Value = String> {
         "raw_metadata",
         "item_id",
         "rank_score",
+        "space_id",
+        "parent_space_id",
+        "capacity",
         "source_id",
         "user_id",
         "session_id",
@@ -260,6 +264,11 @@ fn wild_json() -> impl Strategy<Value = String> {
         "properties",
         "other",
         "events",
+        "mac_address",
+        "space_id",
+        "start_time",
+        "end_time",
+        "sessions",
         "events_path",
         "is_initial_flow",
         "format",
@@ -320,18 +329,23 @@ fn any_body_is_answered_and_every_event_of_it_is_accounted_for() {
         (Method::POST, "/api/ingest", "application/json"),
         (Method::POST, "/api/ingest-batch", "application/json"),
         (Method::POST, "/api/ingest-batch", "application/x-ndjson"),
+        (Method::POST, "/api/wifi-sessions", "application/json"),
+        (Method::POST, "/api/wifi-sessions", "application/x-ndjson"),
         (Method::POST, "/trigger", "application/json"),
         (Method::POST, "/api/event", "application/json"),
         (Method::POST, "/api/rerank", "application/json"),
         (Method::PUT, "/api/items", "application/x-ndjson"),
         (Method::PUT, "/api/products", "application/json"),
         (Method::PUT, "/api/users", "application/json"),
+        (Method::PUT, "/api/spaces", "application/json"),
+        (Method::PUT, "/api/spaces", "application/x-ndjson"),
     ]);
     let events = prop::collection::vec(wild_json(), 0..6);
     let strategy = (shape, events, damage(), prop::option::of(damage()));
     let good = hunt(1_000, strategy, |runtime, real, ((method, path, kind), events, plain, zipped)| {
         let body = match (path, kind) {
             (_, "application/x-ndjson") => events.join("\n"),
+            ("/api/wifi-sessions", _) if events.len() != 1 => format!("{{\"sessions\":[{}]}}", events.join(",")),
             ("/api/ingest-batch", _) => format!("{{\"events\":[{}]}}", events.join(",")),
             ("/api/rerank", _) => format!(
                 "{{\"user_id\":1,\"ranked_items\":[{}],\"config\":{}}}",
@@ -350,7 +364,7 @@ fn any_body_is_answered_and_every_event_of_it_is_accounted_for() {
         let reply = runtime.block_on(send(real, method, path, &headers, body)).expect("a plain path");
         let is_good = check(&reply)?;
         let is_whole = matches!(plain, Damage::None) && matches!(zipped, None | Some(Damage::None));
-        if path == "/api/ingest-batch" && reply.status == 200 && is_whole {
+        if matches!(path, "/api/ingest-batch" | "/api/wifi-sessions") && reply.status == 200 && is_whole {
             let body = reply.json();
             let count = |name: &str| body[name].as_u64().unwrap_or_default() as usize;
             let rejected = body["rejected"].as_array().map_or(0, Vec::len);

@@ -155,6 +155,16 @@ fn a_broken_row_is_found_by_its_device() {
 }
 
 #[test]
+fn without_rules_nothing_is_taken_or_kept() {
+    let payload = format!(r#"{{"mac_address":"{MAC}","space_id":7,"start_time":5}}"#);
+    let validator = Validator::default();
+    let refusal = read(&validator, 2_000, payload.as_bytes(), NOW).expect_err("no rules");
+    assert!(refusal.detail().contains("not taken"), "{refusal:?}");
+    let kept = to_dead_letter(&validator, 2_000, Format::Wifi, NOW, "http", refusal, payload.as_bytes());
+    assert!(kept.user.is_empty() && kept.payload.starts_with("(withheld"), "{kept:?}");
+}
+
+#[test]
 fn addresses_are_found_inside_of_text() {
     for text in ["00:1b:44:11:3a:b7", "x00-1B-44-11-3A-B7y", "at 001b.4411.3ab7!", "001b44113ab7", "ap 001b44113ab7, 2"] {
         assert!(holds_address(text), "{text}");
