@@ -111,7 +111,10 @@ mod tests {
         Occupied::new(OccupancyNow { interval_seconds: 900, begin, spaces }, Privacy { exclude_randomized: false, k }, cells_max)
     }
 
-    fn brief(cells: Vec<SpaceCell>) -> Vec<(SpaceId, String, Option<i64>, Option<Option<i64>>)> {
+    /// Space, minute of the hour, number, and the one before.
+    type Brief = (SpaceId, String, Option<i64>, Option<Option<i64>>);
+
+    fn brief(cells: Vec<SpaceCell>) -> Vec<Brief> {
         let minute = |text: String| text[14..16].to_owned();
         cells.into_iter().map(|c| (c.space_id, minute(c.interval_begin_time), c.number_connections, c.before)).collect()
     }

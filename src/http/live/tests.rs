@@ -6,10 +6,11 @@ use crate::http::backend::Backend;
 use crate::http::config::{HttpConfig, LiveConfig};
 use crate::http::tests::fake::{Fake, FakeFollowers, Mood, Site, request};
 use crate::metrics::Metrics;
-use crate::service::MinuteRow;
+use crate::service::{MinuteRow, OccupancyChange};
 use axum::http::Method;
-use desireline_records::time;
+use desireline_records::{Cell, Space, time};
 use futures::StreamExt;
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -170,6 +171,54 @@ async fn frames_can_be_of_one_source() {
         assert_eq!(list[0]["source_id"], 2);
         assert!(frame.body.event() == "status" || frame.body.json(Some(9)).is_none_or(|json| json.contains("\"cells\":[]")));
     }
+}
+
+#[tokio::test]
+async fn spaces_are_shown_and_alerts_passed_on_to_subscribers_of_all_sources() {
+    let (fake, hub) = hub(quick());
+    let mut early = Subscription::new(&hub, None, None).expect("room");
+    next(&mut early).await;
+    let space = |id| Space { space_id: id, space_name: None, parent_space_id: None, building_room: None, capacity: None };
+    fake.tree.lock().expect("lock").put(space(1));
+    let number = |count| {
+        *fake.cells.lock().expect("lock") = vec![(1, 900_000_000, Cell { count, ..Cell::ZERO })];
+        fake.as_of.fetch_add(1, Ordering::SeqCst);
+    };
+    number(4);
+    let spaces = async |subscription: &mut Subscription| loop {
+        let (_, frame) = next(subscription).await;
+        assert!(frame.body.event() == "status" || frame.body.json(Some(1)).is_none_or(|json| !json.contains("space_id")));
+        if let Body::Occupancy(frame) = &frame.body {
+            return serde_json::to_value(frame).expect("JSON");
+        }
+    };
+    let cell = |number: i64| json!({"space_id": 1, "interval_begin_time": "1970-01-01T00:15:00.000Z", "number_connections": number});
+    let first = spaces(&mut early).await;
+    assert_eq!((&first["snapshot"], &first["cells"]), (&json!(true), &json!([cell(4)])), "the first space is told whole");
+    let mut late = Subscription::new(&hub, None, None).expect("room");
+    assert_eq!(spaces(&mut late).await["cells"], json!([cell(4)]));
+    number(6);
+    for subscription in [&mut early, &mut late] {
+        let mut changed = cell(6);
+        changed["before"] = json!(4);
+        let frame = spaces(subscription).await;
+        assert_eq!((&frame["snapshot"], &frame["cells"]), (&json!(false), &json!([changed])));
+    }
+    let alert = OccupancyChange {
+        event: "occupancy_change",
+        space_id: 1,
+        space_name: None,
+        interval_begin_time: String::new(),
+        number_connections: Some(6),
+        capacity: 6,
+        percent: Some(100.0),
+        threshold_percent: 100,
+        direction: "up",
+        at: String::new(),
+    };
+    let to = fake.alerts.lock().expect("lock").clone().expect("the hub listens");
+    to.send(Arc::new(alert)).expect("the hub listens");
+    while next(&mut early).await.1.body.event() != "occupancy_change" {}
 }
 
 #[tokio::test]

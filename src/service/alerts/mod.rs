@@ -15,14 +15,13 @@ mod board;
 
 pub use board::{Crossing, Direction};
 
-use super::occupancy::{floor, width};
+use super::occupancy::width;
 use super::{Inner, NO_PANIC, Service, ServiceError};
 use board::Board;
 use desireline_dataflows::changes::{Change, View, ViewRow, Views};
 use desireline_dataflows::engine::{Changes, Next, Start};
 use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::time::{format_rfc3339, now_micros};
-use desireline_records::wifi::clock_at;
 use desireline_records::{Cell, LogicalTime, Measure, Micros, Space, SpaceId};
 use ecow::EcoString;
 use serde::Serialize;
@@ -168,11 +167,6 @@ impl Inner {
 
     fn has_capacities(&self) -> bool {
         self.fold.read().expect(NO_PANIC).spaces.iter().any(|space| space.capacity.is_some())
-    }
-
-    /// The begin of the running bin, by the log's clock.
-    fn running_bin(&self, width: Micros) -> Micros {
-        floor(clock_at(self.fold.read().expect(NO_PANIC).last_tick.unwrap_or_else(now_micros)) - 1, width)
     }
 
     async fn follow_occupancy(self: &Arc<Self>, board: &mut Board, at_start: &mut bool) -> Result<Ended, ServiceError> {

@@ -45,10 +45,13 @@ fn children(tree: &Tree, root: Option<SpaceId>) -> HashMap<SpaceId, SpaceId> {
     child_of
 }
 
+/// When, from where, to where.
+type Ends = (Option<Micros>, Option<SpaceId>, Option<SpaceId>);
+
 /// Largest first within a time, then by their ends; flows of which nothing may be shown are there without a number.
 pub(super) fn lift(tree: &Tree, root: Option<SpaceId>, moves: &[(CellKey, Cell)], per: FlowsPer, privacy: Privacy) -> Vec<Flow> {
     let child_of = children(tree, root);
-    let mut sums: BTreeMap<(Option<Micros>, Option<SpaceId>, Option<SpaceId>), Cell> = BTreeMap::new();
+    let mut sums: BTreeMap<Ends, Cell> = BTreeMap::new();
     for (key, cell) in moves {
         let (from, to) = (child_of.get(&key.space).copied(), child_of.get(&key.other).copied());
         if from != to {
@@ -56,15 +59,11 @@ pub(super) fn lift(tree: &Tree, root: Option<SpaceId>, moves: &[(CellKey, Cell)]
             sums.entry((time, from, to)).or_default().add(*cell);
         }
     }
-    let mut flows: Vec<(i64, Flow)> = sums
-        .into_iter()
-        .map(|((time, from, to), cell)| (privacy.counted(cell), Flow { time, from, to, shown: privacy.show(cell) }))
-        .filter(|(_, flow)| !flow.shown.is_empty())
-        .collect();
+    let flow = |((time, from, to), cell): (Ends, Cell)| Flow { time, from, to, shown: privacy.show(cell) };
+    let mut flows: Vec<Flow> = sums.into_iter().map(flow).filter(|flow| !flow.shown.is_empty()).collect();
     // The order must not tell what is withheld.
-    let rank = |flow: &Flow| flow.shown.number.unwrap_or(0);
-    flows.sort_by(|(_, a), (_, b)| (a.time, -rank(a), a.from, a.to).cmp(&(b.time, -rank(b), b.from, b.to)));
-    flows.into_iter().map(|(_, flow)| flow).collect()
+    flows.sort_by_key(|flow| (flow.time, -flow.shown.number.unwrap_or(0), flow.from, flow.to));
+    flows
 }
 
 #[cfg(test)]
@@ -87,12 +86,13 @@ mod tests {
         (key, Cell { count, randomized: 0, micros: 0 })
     }
 
-    fn flows(root: Option<SpaceId>, per: FlowsPer, k: u32) -> Vec<(Option<i64>, Option<SpaceId>, Option<SpaceId>, Option<i64>)> {
+    /// With the hour in place of the time.
+    fn flows(root: Option<SpaceId>, per: FlowsPer, k: u32) -> Vec<(Ends, Option<i64>)> {
         let moves =
             [moved(100, 101, 9, 7), moved(100, 11, 9, 2), moved(101, 11, 10, 3), moved(11, 2, 9, 4), moved(2, 1, 9, 1), moved(2, 77, 9, 6)];
         let privacy = Privacy { exclude_randomized: false, k };
         let flows = lift(&tree(), root, &moves, per, privacy);
-        flows.into_iter().map(|flow| (flow.time.map(|time| time / HOUR), flow.from, flow.to, flow.shown.number)).collect()
+        flows.into_iter().map(|flow| ((flow.time.map(|time| time / HOUR), flow.from, flow.to), flow.shown.number)).collect()
     }
 
     #[test]
@@ -100,17 +100,17 @@ mod tests {
         let range = flows(Some(1), FlowsPer::Range, 0);
         assert_eq!(
             range,
-            [(None, Some(10), Some(11), Some(5)), (None, Some(11), None, Some(4)), (None, None, Some(1), Some(1))],
+            [((None, Some(10), Some(11)), Some(5)), ((None, Some(11), None), Some(4)), ((None, None, Some(1)), Some(1))],
             "the space itself is an end where it has devices of its own"
         );
-        assert_eq!(flows(Some(10), FlowsPer::Range, 0)[0], (None, Some(100), Some(101), Some(7)));
-        assert_eq!(flows(Some(2), FlowsPer::Range, 0), [(None, Some(2), None, Some(7)), (None, None, Some(2), Some(4))]);
+        assert_eq!(flows(Some(10), FlowsPer::Range, 0)[0], ((None, Some(100), Some(101)), Some(7)));
+        assert_eq!(flows(Some(2), FlowsPer::Range, 0), [((None, Some(2), None), Some(7)), ((None, None, Some(2)), Some(4))]);
     }
 
     #[test]
     fn without_a_space_the_roots_are_the_children() {
         let roots = flows(None, FlowsPer::Range, 0);
-        assert_eq!(roots, [(None, Some(2), None, Some(6)), (None, Some(1), Some(2), Some(4)), (None, Some(2), Some(1), Some(1))]);
+        assert_eq!(roots, [((None, Some(2), None), Some(6)), ((None, Some(1), Some(2)), Some(4)), ((None, Some(2), Some(1)), Some(1))]);
     }
 
     #[test]
@@ -119,10 +119,10 @@ mod tests {
         assert_eq!(
             hours,
             [
-                (Some(9), Some(11), None, Some(4)),
-                (Some(9), None, Some(1), None),
-                (Some(9), Some(10), Some(11), None),
-                (Some(10), Some(10), Some(11), Some(3))
+                ((Some(9), Some(11), None), Some(4)),
+                ((Some(9), None, Some(1)), None),
+                ((Some(9), Some(10), Some(11)), None),
+                ((Some(10), Some(10), Some(11)), Some(3))
             ]
         );
     }

@@ -66,6 +66,16 @@ impl Inner {
         self.wifi_settings().narrowest()
     }
 
+    /// The time to which open sessions last, by the log's last tick.
+    pub(super) fn clock(&self) -> Micros {
+        clock_at(self.fold.read().expect(NO_PANIC).last_tick.unwrap_or_else(now_micros))
+    }
+
+    /// The begin of the bin that is running.
+    pub(in crate::service) fn running_bin(&self, width: Micros) -> Micros {
+        floor(self.clock() - 1, width)
+    }
+
     async fn occupancy(&self, query: OccupancyQuery) -> Result<Parts, ServiceError> {
         let (as_of, answers) = self.ask(Query::Occupancy(query)).await?;
         let mut parts = Parts { as_of, standing: Arc::default(), subtrees: Vec::new(), answers: Vec::with_capacity(answers.len()) };
@@ -218,8 +228,7 @@ impl Inner {
     pub(super) async fn occupancy_now(self: &Arc<Self>) -> Result<At<OccupancyNow>, ServiceError> {
         let interval_seconds = self.wifi_settings().narrowest();
         let measure = Measure::Devices(interval_seconds);
-        let clock = clock_at(self.fold.read().expect(NO_PANIC).last_tick.unwrap_or_else(now_micros));
-        let begin = floor(clock - 1, measure.width());
+        let begin = self.running_bin(measure.width());
         let At { as_of, value: cells } = self.cells(None, measure, begin - measure.width(), begin + measure.width()).await?;
         let tree = self.fold.read().expect(NO_PANIC).spaces.clone();
         let spaces = self.working(move || async move {

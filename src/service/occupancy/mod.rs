@@ -15,7 +15,7 @@
 //! or has to look at more than `engine.peek_rows_max` sessions, is refused.
 //!
 //! # Known limitation
-//! - The bounds of sessions ([`Service::stay_bounds`]) are those of the narrowest kept bins that they touch.
+//! Where devices with randomised addresses are excluded, the mean length of visits still has theirs in it.
 
 mod dwell;
 mod flows;
@@ -30,11 +30,10 @@ pub use flows::{Flow, FlowsPer};
 pub use privacy::{Privacy, Shown};
 pub use typical::{Hour, Peak, Typical};
 
-use super::{At, NO_PANIC, Service, ServiceError, WifiSealingConfig};
-use desireline_records::time::{HOUR, SECOND, now_micros};
-use desireline_records::wifi::{self, clock_at};
+use super::{At, Service, ServiceError, WifiSealingConfig};
+use desireline_records::time::{HOUR, SECOND};
+use desireline_records::wifi;
 use desireline_records::{Cell, CellKey, Measure, Micros, SpaceId, Token, WifiSettings};
-use std::collections::BTreeSet;
 
 /// What answers about occupancy go by, beside the settings of the source.
 #[derive(Clone, Debug)]
@@ -100,19 +99,9 @@ impl Service {
         self.inner.config.occupancy.privacy
     }
 
-    /// The settings of the source of WiFi sessions: as the log has them, else as configured.
-    pub fn wifi_settings(&self) -> WifiSettings {
-        self.inner.wifi_settings()
-    }
-
     /// The narrowest bins that are kept, in seconds.
     pub fn narrowest_interval(&self) -> u32 {
         self.inner.narrowest()
-    }
-
-    /// The time to which open sessions last, by the log's last tick.
-    pub fn occupancy_clock(&self) -> Micros {
-        clock_at(self.inner.fold.read().expect(NO_PANIC).last_tick.unwrap_or_else(now_micros))
     }
 
     /// One series for each root. `NotFound` names the roots that are not known.
@@ -134,27 +123,6 @@ impl Service {
         self.inner.cells(root, measure, from, to).await
     }
 
-    /// Begin and end of the narrowest kept bins that sessions of these spaces touch; nothing when there are none.
-    pub async fn stay_bounds(&self, spaces: &[SpaceId]) -> Result<Option<(Micros, Micros)>, ServiceError> {
-        let measure = Measure::Devices(self.narrowest_interval());
-        let cells = self.cells(None, measure, Micros::MIN, Micros::MAX, None).await?.value;
-        let spaces: BTreeSet<SpaceId> = spaces.iter().copied().collect();
-        let times = cells.iter().filter(|(key, cell)| cell.count > 0 && spaces.contains(&key.space)).map(|(key, _)| key.time);
-        let bounds = times.fold(None, |bounds: Option<(Micros, Micros)>, time| {
-            Some(bounds.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
-        });
-        Ok(bounds.map(|(first, last)| (first, last + measure.width())))
-    }
-
-    /// Those of the spaces with any device, of their own, in a bin that overlaps `[from, to)`.
-    pub async fn active_spaces(&self, spaces: &[SpaceId], from: Micros, to: Micros) -> Result<BTreeSet<SpaceId>, ServiceError> {
-        let measure = Measure::Devices(self.narrowest_interval());
-        let from = floor(from, measure.width());
-        let cells = self.cells(None, measure, from, to, None).await?.value;
-        let wanted: BTreeSet<SpaceId> = spaces.iter().copied().collect();
-        Ok(cells.into_iter().filter(|(key, cell)| cell.count > 0 && wanted.contains(&key.space)).map(|(key, _)| key.space).collect())
-    }
-
     /// Every space with its number in the running bin and in the one before.
     pub async fn occupancy_now(&self, at_least: Option<Token>) -> Result<At<OccupancyNow>, ServiceError> {
         self.inner.at_least(at_least).await?;
@@ -163,7 +131,7 @@ impl Service {
 
     /// How many there usually are at each hour of the week, over the last `weeks` weeks up to the running hour.
     pub async fn typical(&self, space: SpaceId, weeks: u32, at_least: Option<Token>) -> Result<At<Typical>, ServiceError> {
-        let to = floor(self.occupancy_clock() - 1, HOUR);
+        let to = floor(self.inner.clock() - 1, HOUR);
         let from = to - i64::from(weeks) * typical::WEEK;
         let request = SeriesRequest { roots: vec![space], measure: Measure::Devices(3_600), from, to, at_least };
         let At { as_of, value } = self.series(request).await?;
