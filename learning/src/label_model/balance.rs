@@ -10,8 +10,9 @@
 //!
 //! It is fitted by expectation maximization (Dempster, Laird and Rubin 1977; for labelers, Dawid and Skene, "Maximum likelihood
 //! estimation of observer error-rates using the EM algorithm", 1979) from the majority vote as the start, which also decides
-//! which class is which. A weak prior (one row per class, spread evenly over what a group may say, and one row for each group
-//! that says the right class) keeps all shares above 0.
+//! which class is which. The majority vote is the prior too, worth [`PRIOR_ROWS`] rows of known class: votes that tell little (few
+//! of them, or hardly better than chance) leave its shares as they are. What a group says of a class has a prior of two rows, one
+//! right and one spread evenly.
 //!
 //! # Known limitations
 //! * The estimate depends on which function has which index, through the groups.
@@ -19,9 +20,12 @@
 //!   Copies of a function in different groups are taken as confirmation.
 
 use super::LabelModelError;
-use super::statistic::{Statistic, THIRDS};
+use super::statistic::{Statistic, THIRDS, verdict};
 use super::votes::Shape;
 use serde::{Deserialize, Serialize};
+
+/// No share of a class and no entry of a table may be smaller: it must not become 0 in `f32`.
+pub const CHANCE_MIN: f64 = 1e-30;
 
 /// Where a fit takes the class balance from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,7 +34,7 @@ pub enum ClassBalance {
     /// Every class has the share 1/k: Snorkel's default.
     #[default]
     Uniform,
-    /// The shares of the k classes, each above 0 and at most 1. They are taken as they are, also when they do not sum to 1.
+    /// The shares of the k classes, each from [`CHANCE_MIN`] to 1. They are taken as they are, also when they do not sum to 1.
     Given(Vec<f64>),
     /// The shares of the gold labels noted by [`Statistic::grade`]; each class must have one.
     Gold,
@@ -39,13 +43,16 @@ pub enum ClassBalance {
 }
 
 /// Steps of expectation maximization at most.
-const STEPS_MAX: usize = 2_000;
+const STEPS_MAX: usize = 20_000;
 
 /// Responsibilities computed at most, which bounds the steps where there are many classes.
-const WORK_MAX: usize = 1_000_000_000;
+const WORK_MAX: usize = 50_000_000;
+
+/// The shares that the majority vote gives weigh as much as this many rows whose class is known.
+const PRIOR_ROWS: f64 = 20.0;
 
 /// The estimate stands when no share changes by more than this in one step.
-const SHARE_TOLERANCE: f64 = 1e-9;
+const SHARE_TOLERANCE: f64 = 1e-10;
 
 impl ClassBalance {
     /// The k shares. `thirds` is the table that `statistic` holds, or one that was disturbed to see what follows.
@@ -70,8 +77,8 @@ fn check_given(shares: &[f64], classes: usize) -> Result<Vec<f64>, LabelModelErr
     if shares.len() != classes {
         return Err(LabelModelError::ClassBalanceLength { given: shares.len(), classes });
     }
-    // A share that is no number fails the comparison too.
-    match shares.iter().position(|share| !(*share > 0.0 && *share <= 1.0)) {
+    // A share that is no number is in no range.
+    match shares.iter().position(|share| !(CHANCE_MIN..=1.0).contains(share)) {
         Some(class) => Err(LabelModelError::ClassBalanceRange { class, share: shares[class] }),
         None => Ok(shares.to_vec()),
     }
@@ -87,6 +94,8 @@ struct Cell {
 struct Mixture {
     classes: usize,
     cells: Vec<Cell>,
+    /// The rows that each class has before any is seen.
+    prior: Vec<f64>,
     shares: Vec<f64>,
     /// P(group g says a | class c) at `(g * (k+1) + a) * k + c`.
     table: Vec<f64>,
@@ -100,11 +109,12 @@ impl Mixture {
             rows: *rows,
         };
         let cells = thirds.iter().enumerate().filter(|(_, rows)| **rows > 0.0).map(cell).collect();
-        Self { classes, cells, shares: vec![0.0; classes], table: vec![0.0; THIRDS * choices * classes] }
+        Self { classes, cells, prior: vec![1.0; classes], shares: vec![0.0; classes], table: vec![0.0; THIRDS * choices * classes] }
     }
 
     fn estimate(mut self) -> Vec<f64> {
         self.maximize(|mixture, cell, weights| mixture.majority_start(cell, weights));
+        self.prior = self.majority();
         let steps = (WORK_MAX / (self.cells.len() * self.classes).max(1)).clamp(50, STEPS_MAX);
         for _ in 0..steps {
             let before = self.shares.clone();
@@ -125,6 +135,20 @@ impl Mixture {
         }
     }
 
+    /// How rows divide on which one class is said by more groups than any other, as the rows of the prior.
+    fn majority(&self) -> Vec<f64> {
+        let mut shares = vec![1.0; self.classes];
+        for cell in &self.cells {
+            let mut tally = vec![0; self.classes];
+            cell.said.iter().filter(|said| **said < self.classes).for_each(|said| tally[*said] += 1);
+            if let Some(share) = shares.get_mut(verdict(&tally)) {
+                *share += cell.rows;
+            }
+        }
+        let sum: f64 = shares.iter().sum();
+        shares.iter().map(|share| share / sum * PRIOR_ROWS).collect()
+    }
+
     fn posterior(&self, cell: &Cell, weights: &mut [f64]) {
         weights.copy_from_slice(&self.shares);
         for (group, said) in cell.said.iter().enumerate() {
@@ -138,7 +162,7 @@ impl Mixture {
     /// Shares and table that make the cells most likely, given how each cell is divided among the classes.
     fn maximize(&mut self, divide: impl Fn(&Self, &Cell, &mut [f64])) {
         let (classes, choices) = (self.classes, self.classes + 1);
-        let mut shares = vec![1.0; classes];
+        let mut shares = self.prior.clone();
         let mut table = vec![1.0 / choices as f64; THIRDS * choices * classes];
         for group in 0..THIRDS {
             for class in 0..classes {

@@ -23,7 +23,7 @@ pub enum LabelModelError {
     NegativeCounts,
     #[error("the class balance has {given} entries, there are {classes} classes")]
     ClassBalanceLength { given: usize, classes: usize },
-    #[error("the class balance of class {class} is {share}; it must be above 0 and at most 1")]
+    #[error("the class balance of class {class} is {share}; it must be from 1e-30 to 1")]
     ClassBalanceRange { class: usize, share: f64 },
     #[error("no gold label was given for class {class}, so the balance of the gold labels would be 0 there")]
     ClassBalanceNoGold { class: usize },

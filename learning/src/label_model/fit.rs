@@ -15,7 +15,7 @@
 //! All of this is in `f32`, as in the reference, whose parameters it reproduces to rounding.
 
 use super::LabelModelError;
-use super::balance::ClassBalance;
+use super::balance::{CHANCE_MIN, ClassBalance};
 use super::model::{Fitted, LabelModel};
 use super::random::first_uniform;
 use super::statistic::Statistic;
@@ -46,7 +46,7 @@ pub struct FitConfig {
     pub start_scale: Option<f64>,
     /// In which share of its votes a function is right at the start: one number for all (0.7 alone), or one for each.
     pub start_precision: Vec<f64>,
-    /// The table is kept in `[floor, 1 - floor]`, above 0 and below 0.5; by default the smaller of 0.01 and the largest power of
+    /// The table is kept in `[floor, 1 - floor]`, from [`CHANCE_MIN`] to below 0.5; by default the smaller of 0.01 and the largest power of
     /// ten that is at most 1/n.
     pub floor: Option<f64>,
     /// Where the shares of the classes come from (uniform).
@@ -86,7 +86,7 @@ impl FitConfig {
             (self.l2 >= 0.0 && self.l2.is_finite(), "l2", "must be a number of at least 0"),
             (self.start_scale.is_none_or(share), "start_scale", "must be between 0 and 1"),
             (self.start_precision.iter().all(|p| share(*p)), "start_precision", "must be between 0 and 1"),
-            (self.floor.is_none_or(|floor| floor > 0.0 && floor < 0.5), "floor", "must be above 0 and below 0.5"),
+            (self.floor.is_none_or(|floor| (CHANCE_MIN..0.5).contains(&floor)), "floor", "must be from 1e-30 to below 0.5"),
             (self.tolerance.is_none_or(positive), "tolerance", "must be a number above 0"),
         ];
         match rules.into_iter().find(|(kept, ..)| !kept) {

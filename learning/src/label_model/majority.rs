@@ -5,7 +5,7 @@ use super::votes::{Shape, Votes};
 
 /// The majority of one row: the classes with the most votes share the probability equally; all classes do when all abstain.
 ///
-/// Errors: [`LabelModelError::LabelOutOfRange`], `TooLarge`, `BadSetting` without classes.
+/// Errors: [`LabelModelError::LabelOutOfRange`], `TooLarge`, `BadSetting` without functions or classes.
 pub fn majority(row: &[i8], classes: usize) -> Result<Vec<f64>, LabelModelError> {
     Shape::new(row.len(), classes)?.check_row(row)?;
     let mut counts = vec![0.0; classes];

@@ -54,7 +54,7 @@ mod symmetry;
 mod uncertainty;
 mod votes;
 
-pub use balance::ClassBalance;
+pub use balance::{CHANCE_MIN, ClassBalance};
 pub use error::LabelModelError;
 pub use fit::{EPOCHS_MAX, FitConfig, LFS_MIN, fit};
 pub use majority::{majority, majority_all};

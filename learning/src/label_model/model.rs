@@ -44,7 +44,7 @@ impl TryFrom<Fitted> for LabelModel {
             && fitted.coverage.len() == shape.lfs
             && fitted.order.len() == shape.classes
             && fitted.table.len() == shape.indicators() * shape.classes;
-        let chances = fitted.table.iter().all(|chance| *chance > 0.0 && *chance < 1.0);
+        let chances = fitted.table.iter().all(|chance| *chance > 0.0 && *chance <= 1.0);
         let shares = fitted.balance.iter().all(|share| *share > 0.0 && *share <= 1.0);
         let covered = fitted.coverage.iter().all(|share| (0.0..=1.0001).contains(share));
         if sized && chances && shares && covered {

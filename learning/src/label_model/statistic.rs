@@ -137,9 +137,10 @@ impl TryFrom<Stored> for Statistic {
 }
 
 impl Statistic {
-    /// The statistic of no rows. Any number of labeling functions can be counted; [`super::fit`] wants at least three.
+    /// The statistic of no rows. Any number of labeling functions can be counted; [`super::fit()`] wants at least three.
     ///
-    /// Errors: [`LabelModelError::TooLarge`] above [`super::CLASSES_MAX`] or [`super::INDICATORS_MAX`], `BadSetting` without classes.
+    /// Errors: [`LabelModelError::TooLarge`] above [`super::CLASSES_MAX`] or [`super::INDICATORS_MAX`], `BadSetting` without
+    /// functions or classes.
     pub fn new(lfs: usize, classes: usize) -> Result<Self, LabelModelError> {
         let layout = Layout { shape: Shape::new(lfs, classes)? };
         Ok(Self { layout, counts: vec![0; layout.length()] })
@@ -203,7 +204,7 @@ impl Statistic {
         }
     }
 
-    /// Adds the rows of a matrix `diff` times, from columns: about ten times as fast as row by row.
+    /// Adds the rows of a matrix `diff` times, from columns: about four times as fast as row by row.
     ///
     /// Errors, and then nothing is counted: [`LabelModelError::WrongWidth`], [`LabelModelError::LabelOutOfRange`].
     pub fn add_all(&mut self, votes: &Votes<'_>, diff: i64) -> Result<(), LabelModelError> {

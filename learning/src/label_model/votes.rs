@@ -23,6 +23,9 @@ impl Shape {
         if classes == 0 {
             return Err(LabelModelError::BadSetting { name: "classes", must: "must be at least 1" });
         }
+        if lfs == 0 {
+            return Err(LabelModelError::BadSetting { name: "lfs", must: "must be at least 1" });
+        }
         let limit = if classes > CLASSES_MAX {
             Some("64 classes")
         } else if lfs.saturating_mul(classes) > INDICATORS_MAX {
@@ -97,7 +100,7 @@ impl<'a> Votes<'a> {
         }
     }
 
-    /// The number of rows, n.
+    /// The number of rows, n; 0 without columns.
     pub fn rows(&self) -> usize {
         self.columns.first().map_or(0, |column| column.len())
     }

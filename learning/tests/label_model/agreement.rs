@@ -107,7 +107,10 @@ fn check(name: &str) {
     for run in &case.runs {
         let model = fit(&statistic, &run.config()).expect("a model");
         check_model(name, run, &model);
-        check_predictions(name, run, &model, &matrix);
+        // Predictions for a million rows are compared once.
+        if matrix.rows() <= 100_000 || run.epochs == 100 {
+            check_predictions(name, run, &model, &matrix);
+        }
     }
 }
 

@@ -70,10 +70,12 @@ pub struct Case {
     pub sweep: Vec<Sweep>,
 }
 
+/// Polarity, coverage, overlaps, conflicts, correct, incorrect, accuracy, normalized overlaps and conflicts.
+pub type StoredLf = (Vec<u8>, f64, f64, f64, i64, i64, f64, f64, f64);
+
 #[derive(Deserialize)]
 pub struct StoredSummary {
-    /// Polarity, coverage, overlaps, conflicts, correct, incorrect, accuracy, normalized overlaps and conflicts.
-    pub lfs: Vec<(Vec<u8>, f64, f64, f64, i64, i64, f64, f64, f64)>,
+    pub lfs: Vec<StoredLf>,
     pub totals: [f64; 3],
 }
 
