@@ -334,6 +334,27 @@ pub(super) async fn delete(State(state): State<AppState>, mut params: Params, _:
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct CleanupReply {
+    /// Chunks that are gone, with their objects.
+    deleted_chunks: u64,
+}
+
+/// Hours of a year and more.
+const AGE_HOURS_MAX: i64 = 1_000_000;
+
+/// Removes chunks that no dataset needs any more, with their objects.
+#[utoipa::path(delete, path = "/occupancy/cleanup", tag = "occupancy", operation_id = "clean_up_occupancy",
+    params(("max_age_hours" = Option<i64>, Query, minimum = 0, maximum = 1000000,
+        description = "chunks that were finished later are kept; 24 when absent")),
+    responses((status = 200, description = "they are gone", body = CleanupReply)))]
+pub(super) async fn cleanup(State(state): State<AppState>, mut params: Params, _: NoBody) -> Result<Json<CleanupReply>, ApiError> {
+    let hours = params.integer::<i64>("max_age_hours", 0, AGE_HOURS_MAX).unwrap_or(24);
+    params.finish()?;
+    let deleted_chunks = state.occupancy()?.cleanup(hours * time::HOUR).await?;
+    Ok(Json(CleanupReply { deleted_chunks }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

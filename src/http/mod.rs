@@ -195,6 +195,7 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(datasets::create))
         .routes(routes!(datasets::retry))
         .routes(routes!(datasets::delete))
+        .routes(routes!(datasets::cleanup))
         .routes(routes!(partitions::reset))
         .routes(routes!(projections::rebuild))
         .routes(routes!(projections::pause))

@@ -178,6 +178,34 @@ impl Shelf {
         })
     }
 
+    /// Chunks that no dataset needs and no chunk of another adds up, finished before a time.
+    pub fn unused(&self, before: Micros) -> BTreeSet<ChunkKey> {
+        let is_needed = |key: &ChunkKey| {
+            let contains = |id: &u64| self.hierarchies.get(id).is_some_and(|spaces| spaces.contains(key.space_id));
+            self.datasets.iter().any(|(id, dataset)| dataset.has_window_of(key) && contains(id))
+        };
+        let is_old = |chunk: &Chunk| match chunk.state {
+            State::Completed => chunk.completed_at.is_some_and(|at| at < before),
+            State::Failed => chunk.opened_at < before,
+            State::Pending | State::Running => false,
+        };
+        let mut unused: BTreeSet<ChunkKey> =
+            self.chunks.values().filter(|chunk| is_old(chunk)).map(|chunk| chunk.key).filter(|key| !is_needed(key)).collect();
+        loop {
+            let is_added_up = |key: &ChunkKey| {
+                self.parents.get(key).into_iter().flatten().any(|parent| {
+                    let parent = key.of_space(*parent);
+                    self.chunks.contains_key(&parent) && !unused.contains(&parent)
+                })
+            };
+            let kept: Vec<ChunkKey> = unused.iter().filter(|key| is_added_up(key)).copied().collect();
+            if kept.is_empty() {
+                return unused;
+            }
+            kept.iter().for_each(|key| drop(unused.remove(key)));
+        }
+    }
+
     /// Whether every chunk of a space is there that its dataset needs.
     pub fn is_complete(&self, dataset: &Dataset, space_id: SpaceId) -> bool {
         let completed = |window| self.chunks.get(&dataset.chunk_of(space_id, window)).is_none_or(Chunk::is_completed);
@@ -280,8 +308,11 @@ impl Draft<'_> {
         }
     }
 
-    pub fn remove_chunk(&mut self, key: ChunkKey) {
-        self.changes.chunks.insert(key, None);
+    /// Removes the records of chunks that nobody needs; which they were.
+    pub fn remove_unused(&mut self, before: Micros) -> BTreeSet<ChunkKey> {
+        let unused = self.shelf.unused(before);
+        self.changes.chunks.extend(unused.iter().map(|key| (*key, None)));
+        unused
     }
 
     pub fn put_chunk(&mut self, chunk: Chunk) {

@@ -20,7 +20,7 @@ pub struct OccupancyConfig {
     pub browse_within: Duration,
     /// Most chunks of one dataset (100,000).
     pub chunks_max: usize,
-    /// Runs of chunks that wait or work at the same time (16).
+    /// Runs of chunks that wait or work at the same time (128).
     pub runs_max: usize,
     /// Rows of one answer (500).
     pub rows_max: usize,
@@ -38,7 +38,7 @@ impl Default for OccupancyConfig {
             answer_within: Duration::from_millis(700),
             browse_within: Duration::from_secs(10),
             chunks_max: 100_000,
-            runs_max: 16,
+            runs_max: 128,
             rows_max: 500,
             retries: RetryPolicy { retries: 6, delay: Duration::from_secs(1), jitter: 0.2, constant: false },
             pause: Duration::from_secs(1),

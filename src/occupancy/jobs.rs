@@ -2,6 +2,9 @@
 //!
 //! The object is replaced before the chunk is entered as completed. A crash in between leaves the chunk pending, and the next run writes
 //! the same again; so runs are idempotent, and go on after a restart.
+//!
+//! In live mode the runs of one window that wait at the same time are counted together, by whichever works first: one question, one commit.
+//! The others then find their work done.
 
 use super::book::Outcome;
 use super::error::SessionsError;
@@ -12,7 +15,8 @@ use crate::runs::{Job, LogLevel, NewRun, RunContext, RunError};
 use async_trait::async_trait;
 use desireline_connectors::bins::{self, Bin, BinsError};
 use desireline_records::SpaceId;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -23,6 +27,9 @@ pub const DERIVED_JOB: &str = "materialize_derived_chunk_job";
 
 /// Objects of children that are read together.
 const READS_AT_ONCE: usize = 8;
+const WRITES_AT_ONCE: usize = 8;
+/// Chunks that are counted together.
+const CHUNKS_TOGETHER: usize = 64;
 
 /// The parameters of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,32 +72,75 @@ impl Job for ChunkJob {
 
 impl Inner {
     async fn count_chunk(&self, ctx: &RunContext, params: &ChunkParams) -> Result<Value, RunError> {
-        let _alone = self.alone(&params.key).await;
-        let is_wanted = |chunk: &&Chunk| chunk.state == State::Pending && chunk.opening == params.opening;
-        let Some(chunk) = self.book.read().chunks.get(&params.key).filter(is_wanted).cloned() else {
-            return Ok(json!({"skipped": "the chunk is not waiting for this run"}));
+        if self.sessions.is_live() {
+            self.count_together(ctx, params).await?;
+        } else if let Some(chunk) = self.wanted(params) {
+            let (counted, children) = self.count(&chunk).await?;
+            self.write(&chunk.key, &counted).await?;
+            self.complete(vec![(chunk, Some(ctx.run_id().to_string()), counted, children)]).await?;
+        }
+        let shelf = self.book.read();
+        let own = |chunk: &&Chunk| chunk.is_completed() && chunk.run_id.as_deref() == Some(ctx.run_id().as_str());
+        let Some(chunk) = shelf.chunks.get(&params.key).filter(own) else {
+            return Ok(json!({"skipped": "the chunk does not wait for this run"}));
         };
-        let (counted, children) = self.count(&chunk).await?;
         let object = chunk.key.object();
-        bins::write(&self.store, &object, &counted.bins).await.map_err(|error| objects_failed(&error))?;
-        let rows = counted.bins.len() as u64;
-        let run_id = Some(ctx.run_id().to_string());
-        let outcome = Outcome { content: bins::fingerprint(&counted.bins), rows, children, as_of: counted.as_of, run_id };
-        let (key, opening) = (params.key, params.opening);
-        let completed = self.book.change(now(), move |draft| Ok(draft.complete(&key, opening, outcome))).await;
-        let completed = completed.map_err(|error| RunError::external(error.code(), error.to_string()))?;
-        ctx.log(LogLevel::Info, "", format!("{rows} bins written to {object}"));
-        Ok(json!({"rows": rows, "object": object, "completed": completed}))
+        ctx.log(LogLevel::Info, "", format!("{} bins written to {object}", chunk.rows));
+        Ok(json!({"rows": chunk.rows, "object": object}))
+    }
+
+    /// The chunk, if it waits for this run.
+    fn wanted(&self, params: &ChunkParams) -> Option<Chunk> {
+        let is_wanted = |chunk: &&Chunk| chunk.state == State::Pending && chunk.opening == params.opening;
+        self.book.read().chunks.get(&params.key).filter(is_wanted).cloned()
+    }
+
+    /// Counts this chunk and others of its window whose runs wait.
+    async fn count_together(&self, ctx: &RunContext, params: &ChunkParams) -> Result<(), RunError> {
+        let _one_at_a_time = self.together.lock().await;
+        let Some(own) = self.wanted(params) else { return Ok(()) };
+        let mut wave = vec![(own, Some(ctx.run_id().to_string()))];
+        {
+            let (running, shelf) = (self.running(), self.book.read());
+            let from = params.key.of_space(SpaceId::MIN)..=params.key.of_space(SpaceId::MAX);
+            for (key, (run_id, opening)) in running.range(from).filter(|(key, _)| **key != params.key) {
+                let chunk = shelf.chunks.get(key).filter(|chunk| chunk.opening == *opening && shelf.is_ready(chunk));
+                wave.extend(chunk.filter(|_| wave.len() < CHUNKS_TOGETHER).map(|chunk| (chunk.clone(), Some(run_id.to_string()))));
+            }
+        }
+        let spaces: Vec<SpaceId> = wave.iter().map(|(chunk, _)| chunk.key.space_id).collect();
+        let (key, kind) = (&params.key, kind(&wave[0].0));
+        let counted = self.sessions.wholes(&spaces, key.interval_seconds, (key.start, key.end)).await;
+        let counted = counted.map_err(|error| sessions_failed(kind, true, error))?.unwrap_or_default();
+        let writes: Vec<BoxFuture<'_, Result<(), RunError>>> =
+            wave.iter().zip(&counted).map(|((chunk, _), counted)| self.write(&chunk.key, counted).boxed()).collect();
+        let () = futures::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await?;
+        let done = wave.into_iter().zip(counted).map(|((chunk, run_id), counted)| (chunk, run_id, counted, BTreeMap::new()));
+        self.complete(done.collect()).await
+    }
+
+    async fn write(&self, key: &ChunkKey, counted: &Counted) -> Result<(), RunError> {
+        let _alone = self.alone(key).await;
+        bins::write(&self.store, &key.object(), &counted.bins).await.map_err(|error| objects_failed(&error))
+    }
+
+    /// Enters what was counted and written.
+    async fn complete(&self, done: Vec<(Chunk, Option<String>, Counted, BTreeMap<SpaceId, u64>)>) -> Result<(), RunError> {
+        let enter = move |draft: &mut super::Draft<'_>| {
+            for (chunk, run_id, counted, children) in done {
+                let (content, rows) = (bins::fingerprint(&counted.bins), counted.bins.len() as u64);
+                let outcome = Outcome { content, rows, children, as_of: counted.as_of, run_id };
+                draft.complete(&chunk.key, chunk.opening, outcome);
+            }
+            Ok(())
+        };
+        self.book.change(now(), enter).await.map_err(|error| RunError::external(error.code(), error.to_string()))
     }
 
     /// The chunk's bins, and the content of each child that was added up.
     async fn count(&self, chunk: &Chunk) -> Result<(Counted, BTreeMap<SpaceId, u64>), RunError> {
         let (key, window) = (&chunk.key, (chunk.key.start, chunk.key.end));
-        let kind = if chunk.children.is_empty() { "Source" } else { "Derived" };
-        let failed = |error: SessionsError| sessions_failed(kind, self.sessions.is_live(), error);
-        if let Some(mut whole) = self.sessions.wholes(&[key.space_id], key.interval_seconds, window).await.map_err(failed)? {
-            return Ok((whole.pop().unwrap_or_default(), BTreeMap::new()));
-        }
+        let failed = |error: SessionsError| sessions_failed(kind(chunk), false, error);
         let mut counted = Counted::default();
         if chunk.space_type.has_own() {
             counted = self.sessions.own(key.space_id, key.interval_seconds, window).await.map_err(failed)?;
@@ -114,6 +164,10 @@ impl Inner {
         let bins = bins::read(&self.store, &key.object()).await.map_err(|error| objects_failed(&error))?;
         Ok((key.space_id, bins))
     }
+}
+
+fn kind(chunk: &Chunk) -> &'static str {
+    if chunk.children.is_empty() { "Source" } else { "Derived" }
 }
 
 fn sessions_failed(kind: &str, is_live: bool, error: SessionsError) -> RunError {

@@ -8,22 +8,24 @@
 //! chunk was opened has failed the chunk. All others are begun anew.
 
 use super::jobs::{ChunkParams, DERIVED_JOB, SOURCE_JOB, new_run};
-use super::record::{ChunkKey, State};
+use super::record::{Chunk, ChunkKey, State};
 use super::{Inner, now};
-use crate::runs::{RunId, RunRecord, RunStatus, RunsError};
+use crate::runs::{RunRecord, RunStatus, RunsError};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Runs of the log that are looked through at the start.
 const RUNS_MAX: usize = 100_000;
 
+/// How long changes gather before they are looked at.
+const GATHER: Duration = Duration::from_millis(2);
+
 struct Keeper {
     inner: Arc<Inner>,
-    /// What runs now.
-    running: BTreeMap<ChunkKey, (RunId, u32)>,
     /// Datasets that are being planned or finished by tasks of their own.
     busy: BTreeSet<u64>,
     tasks: JoinSet<u64>,
@@ -34,7 +36,7 @@ struct Keeper {
 /// Keeps chunks and datasets going until it is told to stop.
 pub async fn keep(inner: Arc<Inner>, stop: CancellationToken) {
     let (mut runs, mut book) = (inner.runs.watch(), inner.book.watch());
-    let mut keeper = Keeper { inner, running: BTreeMap::new(), busy: BTreeSet::new(), tasks: JoinSet::new(), is_tried_again: false };
+    let mut keeper = Keeper { inner, busy: BTreeSet::new(), tasks: JoinSet::new(), is_tried_again: false };
     keeper.adopt().await;
     loop {
         (runs.borrow_and_update(), book.borrow_and_update());
@@ -43,6 +45,8 @@ pub async fn keep(inner: Arc<Inner>, stop: CancellationToken) {
         keeper.begin_runs(&stop).await;
         keeper.begin_tasks();
         let pause = keeper.inner.config.pause;
+        // Changes come in flocks.
+        tokio::time::sleep(GATHER).await;
         let again = keeper.is_tried_again;
         tokio::select! {
             () = stop.cancelled() => return,
@@ -69,7 +73,7 @@ impl Keeper {
                 continue;
             }
             match run.status {
-                RunStatus::Pending | RunStatus::Started => drop(self.running.insert(key, (run.run_id, opening))),
+                RunStatus::Pending | RunStatus::Started => drop(self.inner.running().insert(key, (run.run_id, opening))),
                 RunStatus::Failure | RunStatus::Cancelled => self.fail(key, opening, &run).await,
                 RunStatus::Success => {}
             }
@@ -78,14 +82,15 @@ impl Keeper {
 
     /// The chunks of runs that have not succeeded fail.
     async fn end_runs(&mut self) {
-        for (key, (id, opening)) in self.running.clone() {
+        let running = self.inner.running().clone();
+        for (key, (id, opening)) in running {
             match self.inner.runs.get(&id) {
                 Ok(run) if !run.status.finished() => continue,
                 Ok(run) if run.status == RunStatus::Success => {}
                 Ok(run) => self.fail(key, opening, &run).await,
                 Err(_) => {}
             }
-            self.running.remove(&key);
+            self.inner.running().remove(&key);
         }
     }
 
@@ -105,27 +110,26 @@ impl Keeper {
     }
 
     async fn begin_runs(&mut self, stop: &CancellationToken) {
-        let room = self.inner.config.runs_max.saturating_sub(self.running.len());
         let ready: Vec<_> = {
-            let shelf = self.inner.book.read();
-            let waiting = shelf.ready.iter().filter(|key| !self.running.contains_key(key));
-            waiting
-                .take(room)
-                .filter_map(|key| shelf.chunks.get(key))
-                .map(|chunk| (chunk.key, chunk.opening, new_run(chunk, &self.inner)))
-                .collect()
+            let (running, shelf) = (self.inner.running(), self.inner.book.read());
+            let room = self.inner.config.runs_max.saturating_sub(running.len());
+            let waiting = shelf.ready.iter().filter(|key| !running.contains_key(key)).take(room);
+            let run = |chunk: &Chunk| (chunk.key, chunk.opening, new_run(chunk, &self.inner));
+            waiting.filter_map(|key| shelf.chunks.get(key)).map(run).collect()
         };
-        for (key, opening, run) in ready {
-            if stop.is_cancelled() {
-                return;
-            }
-            match self.inner.runs.submit(run).await {
-                Ok(id) => drop(self.running.insert(key, (id, opening))),
-                Err(RunsError::NotReady(_)) => return,
+        if stop.is_cancelled() {
+            return;
+        }
+        // Together, so that they are made durable together.
+        let runs = &self.inner.runs;
+        let submit = |(key, opening, run)| async move { (key, opening, runs.submit(run).await) };
+        for (key, opening, submitted) in futures::future::join_all(ready.into_iter().map(submit)).await {
+            match submitted {
+                Ok(id) => drop(self.inner.running().insert(key, (id, opening))),
+                Err(RunsError::NotReady(_)) => {}
                 Err(error) => {
                     tracing::warn!(%error, chunk = key.document(), "a run of a chunk could not be submitted");
                     self.is_tried_again = true;
-                    return;
                 }
             }
         }

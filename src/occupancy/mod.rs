@@ -57,8 +57,9 @@ pub use plan::Active;
 pub use record::{Dataset, State};
 pub use sessions::{Counted, Discovery, Range, Sessions};
 
-use crate::runs::Runs;
+use crate::runs::{RunId, Runs};
 use book::{Book, Draft, Shelf};
+use desireline_connectors::bins::BinsError;
 use desireline_connectors::store::Store;
 use desireline_records::time::now_micros;
 use desireline_records::{Micros, Space, SpaceId};
@@ -67,9 +68,10 @@ use jobs::ChunkJob;
 use plan::{Hierarchy, Planned};
 use record::ChunkKey;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -110,9 +112,15 @@ struct Inner {
     runs: Runs,
     book: Arc<Book>,
     has_begun: AtomicBool,
+    /// The chunks that have a run now: its id, and the opening that it counts for.
+    running: Mutex<Running>,
+    /// Held by the run that counts several chunks (live).
+    together: tokio::sync::Mutex<()>,
     /// Who holds the lock of an object is the only one who writes it.
     objects: [tokio::sync::Mutex<()>; OBJECT_LOCKS],
 }
+
+type Running = BTreeMap<ChunkKey, (RunId, u32)>;
 
 /// Locks that all objects share.
 const OBJECT_LOCKS: usize = 64;
@@ -130,7 +138,8 @@ impl Occupancy {
     pub fn new(config: OccupancyConfig, sessions: Arc<dyn Sessions>, store: Store, runs: Runs, documents: Arc<dyn Documents>) -> Self {
         let book = Arc::new(Book::new(documents));
         let (has_begun, objects) = (AtomicBool::new(false), std::array::from_fn(|_| tokio::sync::Mutex::default()));
-        let inner = Arc::new(Inner { config, sessions, store, runs, book, has_begun, objects });
+        let (running, together) = (Mutex::default(), tokio::sync::Mutex::default());
+        let inner = Arc::new(Inner { config, sessions, store, runs, book, has_begun, running, together, objects });
         for name in [SOURCE_JOB, DERIVED_JOB] {
             inner.runs.register(name, Arc::new(ChunkJob(Arc::clone(&inner))));
         }
@@ -249,6 +258,22 @@ impl Occupancy {
             Ok(Retried { reset, resubmitted: reset })
         });
         retried.await
+    }
+
+    /// Removes chunks that no dataset needs any more and that were finished longer ago than `max_age`, and their objects. How many.
+    pub async fn cleanup(&self, max_age: Micros) -> Result<u64, OccupancyError> {
+        self.open()?;
+        let inner = &self.inner;
+        let now = now();
+        let before = now.saturating_sub(max_age);
+        let removed = inner.book.change(now, move |draft| Ok(draft.remove_unused(before))).await?;
+        for key in &removed {
+            let _alone = inner.alone(key).await;
+            if !inner.book.read().chunks.contains_key(key) {
+                inner.store.delete(&key.object()).await.map_err(BinsError::from)?;
+            }
+        }
+        Ok(removed.len() as u64)
     }
 
     /// Spaces whose name contains a text, by name.
@@ -406,6 +431,10 @@ impl Inner {
                 }
             }
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nobody else writes the object of a chunk.

@@ -43,10 +43,6 @@ impl Hierarchy {
         self.parents.contains_key(&id)
     }
 
-    pub fn len(&self) -> usize {
-        self.parents.len()
-    }
-
     fn parent(&self, id: SpaceId) -> Option<SpaceId> {
         self.parents.get(&id).copied().flatten()
     }
@@ -126,7 +122,7 @@ pub(super) mod tests {
     #[test]
     fn sources_and_what_lies_above_them_inside_the_subtree_children_first() {
         let hierarchy = Hierarchy::of(10, campus()).unwrap().unwrap();
-        assert_eq!(hierarchy.len(), 6);
+        assert_eq!(hierarchy.pairs().len(), 6);
         let planned = plan(&hierarchy, &active(&[1000, 1001]), 900);
         use SpaceType::*;
         assert_eq!(
