@@ -3,8 +3,8 @@
 //!
 //! # What it promises
 //! * **From counts alone.** A fit reads a [`Statistic`] of integers, which is maintained row by row in any order, never the rows.
-//!   It costs `2 epochs (m k)^2 k` multiplications for m labeling functions and k classes, however many rows there are: about a
-//!   millisecond for 10 functions, 3 classes and 100 epochs.
+//!   It costs `2 epochs (m k)^2 k` multiplications for m labeling functions and k classes, however many rows there are: about
+//!   0.1 ms for 10 functions, 3 classes and 100 epochs.
 //! * **Deterministic.** The same statistic and configuration give the same bits. The one random number of a fit is the first of a
 //!   Mersenne Twister with the given seed ([`first_uniform`]), as the reference library draws it.
 //! * **The reference's numbers.** With [`FitConfig::default`] the parameters agree with Snorkel 0.10 with the same seed to about

@@ -10,6 +10,9 @@
 //!   two simulated samples of b rows, times the root of `b / 2n`, varies around 0 as the moments of n rows vary around theirs.
 //!   It takes the model for true, so correlations among labeling functions make it too small.
 //!
+//! A draw costs two samples and a fit: half a millisecond for 10 functions and 3 classes; where the class balance is estimated, up
+//! to a second more with many classes.
+//!
 //! Both measure how a fit varies from sample to sample, for the given epochs and seed; neither knows its bias.
 
 use super::fit::{FitConfig, Moments, fit, fit_moments};

@@ -8,7 +8,8 @@ pub const ABSTAIN: i8 = -1;
 /// Most classes of one model. The table of thirds holds `(classes + 1)^3` counts.
 pub const CLASSES_MAX: usize = 64;
 
-/// Most pairs (labeling function, class) of one model. The pair counts take at most 67 MB and one epoch 67 million multiplications.
+/// Most pairs (labeling function, class) of one model, m k. The pair counts then take 67 MB, and an epoch `2 (m k)^2 k`
+/// multiplications: 67 million with 2 classes, 2 billion with 64.
 pub const INDICATORS_MAX: usize = 4096;
 
 /// How many labeling functions, m, and how many classes, k. The pair (labeling function j, class y) has the index `j * k + y`.

@@ -178,6 +178,10 @@ fn settings_are_checked() {
     let mut negative = statistic;
     negative.add(&[1, 0, ABSTAIN], -1).expect("labels in range");
     assert_eq!(fit(&negative, &good).expect_err("a row that was never there").code(), "negative_counts");
+    let mut stored = serde_json::to_value(&half).expect("integers");
+    stored["counts"][0] = 30.into();
+    let fewer: Statistic = serde_json::from_value(stored).expect("the right shape");
+    assert_eq!(fit(&fewer, &good).expect_err("41 votes on 30 rows").code(), "damaged");
 }
 
 #[test]
