@@ -12,6 +12,7 @@
 //! Models are not unlearned: centroids keep what they took from the user's journey, as one among many.
 
 use super::fold::PendingErasure;
+use super::wifi_sealing::Rows;
 use super::{ErasureStatus, Inner, NO_PANIC, Service, ServiceError};
 use desireline_connectors::log::{Compactor, LogError, PurgeUser};
 use desireline_dataflows::query::{Answer, Query, UserQuery};
@@ -138,6 +139,10 @@ impl Inner {
             facts.counts.conflict = counts.conflict;
             facts.counts.late = counts.late;
             facts.counts.deleted = counts.deleted;
+        }
+        if self.has_devices(source) {
+            let recount = self.recount(source, Rows::OfDevice(user.clone()), until).await?.counts;
+            facts.counts = Purged { quarantined: facts.counts.quarantined, rejected: facts.counts.rejected, ..recount };
         }
         facts.sealed_minutes = reference.sealed_minutes(source, user);
         Ok(facts)

@@ -15,6 +15,7 @@ impl Inner {
         let mut stopping = self.stopping.subscribe();
         loop {
             self.carry_out_erasures(&compactor).await;
+            self.forget_rows(&compactor).await;
             match compactor.run_once().await {
                 Ok(report) => tracing::debug!(?report, "the log was looked through for compaction"),
                 Err(error) => tracing::warn!(%error, "the log could not be compacted; it will be tried again"),

@@ -11,7 +11,7 @@
 //!   seals; other devices wait for the next one. What that changes of sealed cells is a difference in memory, which the next seal writes to
 //!   a part of its own, even when the boundary has not moved.
 //! - **Upkeep** ([`upkeep`]). Above `sealing.parts_max` parts are merged with their neighbours in time. Sessions that ended before
-//!   `wifi.retention` leave the parts for good; what was counted of them stays.
+//!   `wifi.retention` leave the parts, and later the log ([`forget`]), for good; what was counted of them stays.
 //! - **Erasure** ([`erase`]) takes a device back out of everything that was counted, exactly, sealed or not.
 //!
 //! # Recovery
@@ -21,14 +21,19 @@
 //!
 //! # Known limitations
 //! - The cells of one seal are read from the views at once: as much memory again as they take there.
-//! - A late row for sessions that retention has removed counts as if they had not been there.
-//! - The rows of the log of sessions that retention has removed from the cold parts stay in the log.
+//! - A late row for sessions that retention has removed counts as if they had not been there, and an erasure of their device does not take
+//!   back what was counted of them.
+//! - Dead letters of WiFi sessions are kept, whatever the retention; erasing their device removes them.
 //! - Sessions of sealed days can only be deleted by id while their device is reopened.
 
 mod erase;
+mod forget;
+mod recount;
 mod reopen;
 mod seal;
 mod upkeep;
+
+pub(super) use recount::Rows;
 
 use super::{Inner, NO_PANIC, Service, ServiceError};
 use desireline_connectors::cold::{CellCacheStats, ColdError};
@@ -90,6 +95,8 @@ pub struct WifiSealingStatus {
 pub(super) struct State {
     gauges: Mutex<Gauges>,
     reopened: Mutex<Reopened>,
+    /// The log has no rows of sessions that began before this, as far as this service knows.
+    forgotten: Mutex<Option<Micros>>,
 }
 
 /// What has come back into memory since the last seal.

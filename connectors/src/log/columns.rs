@@ -327,6 +327,10 @@ impl EventColumns {
         self.source.value(row)
     }
 
+    pub fn time(&self, row: usize) -> i64 {
+        self.time.value(row)
+    }
+
     #[inline]
     pub fn late(&self, row: usize) -> bool {
         self.late.as_ref().is_some_and(|late| late.value(row))

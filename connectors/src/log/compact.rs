@@ -17,7 +17,7 @@ use super::error::LogError;
 use super::manifest::{self, Live, Manifest, PartInfo, Snapshot, folder, manifest_name, part_name};
 use super::object::ObjectKind;
 use super::part::PartBuilder;
-use super::purge::{self, Purge, PurgeUser};
+use super::purge::{self, Purge, PurgeStays, PurgeUser};
 use super::scan::{Piece, Shared};
 use super::{CompactionLimits, offload};
 use crate::store::{Put, StoreError};
@@ -78,9 +78,19 @@ impl Compactor {
     /// Removes every row of these users up to their `until`, blanks their erase records, and deletes the objects that held
     /// the rows. Afterwards no object of the log names the users, unless they came back later.
     pub async fn purge(&self, users: &[PurgeUser]) -> Result<CompactionReport, LogError> {
+        self.rewrite(Purge::of(users)).await
+    }
+
+    /// Removes WiFi sessions that began before a time, from rows and from records that brought them back, and writes what they had been
+    /// counted as into a record.
+    pub async fn purge_stays(&self, stays: PurgeStays) -> Result<CompactionReport, LogError> {
+        self.rewrite(Purge::of_stays(stays)).await
+    }
+
+    async fn rewrite(&self, purge: Purge) -> Result<CompactionReport, LogError> {
         let mut report = CompactionReport::default();
         let snapshot = self.shared.snapshot().await?;
-        let (purge, affected) = purge::find(&self.shared, &snapshot, users).await?;
+        let (purge, affected) = purge::find(&self.shared, &snapshot, purge).await?;
         if !affected.is_empty() {
             let steps = purge_steps(&snapshot, &affected);
             self.rebuild(&snapshot, steps, Some(Arc::new(purge)), &mut report).await?;

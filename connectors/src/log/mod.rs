@@ -50,7 +50,7 @@ pub use compact::{CompactionReport, Compactor};
 pub use error::{Domain, LogError};
 pub use letters::{LetterFilter, LoggedLetter, parse_id};
 pub use object::{Counts, ObjectKind};
-pub use purge::PurgeUser;
+pub use purge::{PurgeStays, PurgeUser};
 pub use reader::{LogReader, LogSize, SegmentInfo};
 pub use verify::{Problem, VerifyProgress, VerifyReport};
 pub use writer::{Appended, LogWriter};

@@ -115,7 +115,7 @@ impl PartBuilder {
                 let mut keep = Vec::with_capacity(columns.len());
                 for row in 0..columns.len() {
                     let (index, number) = walk.next().ok_or_else(|| object.damaged(section, "it has rows of no frame"))?;
-                    let hit = purge.hits(columns.source(row), columns.user.get(row), frames[index].time);
+                    let hit = purge.hits_event(&columns, row, frames[index].time);
                     keep.push(!hit);
                     if hit {
                         frames[index].removed.push(object.header.frames[index].original_row(number));

@@ -1,4 +1,4 @@
-//! Erasure, carried out: which objects hold rows of the users, and what becomes of each row.
+//! Erasure and retention, carried out: which objects hold rows of the users, or rows that are too old, and what becomes of each row.
 
 use super::columns::{EventColumns, LetterColumns};
 use super::error::LogError;
@@ -6,7 +6,7 @@ use super::manifest::Snapshot;
 use super::object::{Object, SectionKind};
 use super::offload;
 use super::scan::{Piece, Shared, pieces};
-use desireline_records::{CatalogEntry, Control, EraseUser, LogicalTime, Purged, SourceId};
+use desireline_records::{CatalogEntry, Control, EraseUser, LogicalTime, Micros, Purged, SourceId};
 use ecow::EcoString;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +24,19 @@ pub struct PurgeUser {
     pub in_catalog: bool,
 }
 
+/// WiFi sessions that began before a time leave the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PurgeStays {
+    pub source: SourceId,
+    pub start_before: Micros,
+    /// Inclusive: the logical time of the last row that may leave.
+    pub until: LogicalTime,
+    /// The logical time of an erase record about nobody, which takes the counts.
+    pub record: LogicalTime,
+    /// What the rows had been counted as.
+    pub purged: Purged,
+}
+
 #[derive(Clone, Debug)]
 struct Target {
     until: LogicalTime,
@@ -37,6 +50,9 @@ struct Target {
 pub struct Purge {
     /// By source and user; the targets of a user who was erased more than once, by `until`.
     users: HashMap<SourceId, HashMap<EcoString, Vec<Target>>>,
+    stays: Option<PurgeStays>,
+    /// Nothing later is looked at.
+    last: LogicalTime,
 }
 
 impl Purge {
@@ -46,8 +62,13 @@ impl Purge {
             let target = Target { until: *until, purged: *purged, in_catalog: *in_catalog, erased_at: 0 };
             purge.users.entry(*source).or_default().entry(user.clone()).or_default().push(target);
         }
+        purge.last = users.iter().map(|user| user.until).max().unwrap_or(0);
         purge.users.values_mut().flat_map(HashMap::values_mut).for_each(|targets| targets.sort_by_key(|target| target.until));
         purge
+    }
+
+    pub fn of_stays(stays: PurgeStays) -> Self {
+        Self { last: stays.until.max(stays.record), stays: Some(stays), ..Self::default() }
     }
 
     fn target(&self, source: SourceId, user: &str, time: LogicalTime) -> Option<&Target> {
@@ -58,7 +79,16 @@ impl Purge {
         self.users.get_mut(&source)?.get_mut(user)?.iter_mut().find(|target| time <= target.until)
     }
 
-    /// Whether a row goes.
+    /// Whether an event goes.
+    pub fn hits_event(&self, columns: &EventColumns, row: usize, time: LogicalTime) -> bool {
+        self.hits(columns.source(row), columns.user.get(row), time) || self.is_old(columns.source(row), columns.time(row), time)
+    }
+
+    fn is_old(&self, source: SourceId, start: Micros, time: LogicalTime) -> bool {
+        self.stays.as_ref().is_some_and(|stays| source == stays.source && start < stays.start_before && time <= stays.until)
+    }
+
+    /// Whether a row goes with its user.
     pub fn hits(&self, source: SourceId, user: &str, time: LogicalTime) -> bool {
         self.target(source, user, time).is_some()
     }
@@ -66,11 +96,15 @@ impl Purge {
     /// Takes the users out of a record.
     pub fn rewrite(&self, control: &mut Control, time: LogicalTime) {
         match control {
+            Control::Erase(erase) if self.takes_counts(erase, time) => erase.purged = self.stays.as_ref().map(|stays| stays.purged),
             Control::Erase(erase) => self.blank(erase, time),
             Control::Reopen(reopen) => {
                 let source = reopen.source;
-                for named in reopen.devices.iter_mut().filter(|named| self.hits(source, &named.device, time)) {
-                    (named.device, named.stays) = (EcoString::new(), Vec::new());
+                for named in &mut reopen.devices {
+                    named.stays.retain(|stay| !self.is_old(source, stay.start, time));
+                    if self.hits(source, &named.device, time) {
+                        (named.device, named.stays) = (EcoString::new(), Vec::new());
+                    }
                 }
             }
             control if self.is_about_person(control, time) => *control = Control::Removed,
@@ -85,10 +119,16 @@ impl Purge {
         targets.flatten().any(|target| target.in_catalog && time <= target.until)
     }
 
-    /// Whether the record brings back sealed sessions of one of the users.
+    /// Whether the record brings back sealed sessions that leave.
     fn is_named_in(&self, control: &Control, time: LogicalTime) -> bool {
         let Control::Reopen(reopen) = control else { return false };
-        reopen.devices.iter().any(|named| self.hits(reopen.source, &named.device, time))
+        reopen.devices.iter().any(|named| {
+            self.hits(reopen.source, &named.device, time) || named.stays.iter().any(|stay| self.is_old(reopen.source, stay.start, time))
+        })
+    }
+
+    fn takes_counts(&self, erase: &EraseUser, time: LogicalTime) -> bool {
+        erase.user.is_empty() && self.stays.as_ref().is_some_and(|stays| stays.record == time && stays.source == erase.source)
     }
 
     /// Blanks an erase record of one of the users.
@@ -110,7 +150,7 @@ impl Purge {
         for section in object.sections(SectionKind::Events) {
             let columns: EventColumns = object.events(section)?;
             for (row, time) in (0..columns.len()).zip(event_times.by_ref()) {
-                touched |= self.hits(columns.source(row), columns.user.get(row), time);
+                touched |= self.hits_event(&columns, row, time);
             }
         }
         let mut letter_times = times(|frame| frame.dead_letters);
@@ -122,6 +162,7 @@ impl Purge {
         }
         for (control, time) in object.controls()?.iter().zip(times(|frame| frame.controls)) {
             touched |= self.is_about_person(control, time) || self.is_named_in(control, time);
+            touched |= matches!(control, Control::Erase(erase) if self.takes_counts(erase, time));
             if let Control::Erase(erase) = control
                 && let Some(target) = self.target_mut(erase.source, &erase.user, time)
             {
@@ -133,10 +174,9 @@ impl Purge {
     }
 }
 
-/// The first numbers of all objects that hold something of the users, ascending.
-pub async fn find(shared: &Arc<Shared>, snapshot: &Snapshot, users: &[PurgeUser]) -> Result<(Purge, Vec<u64>), LogError> {
-    let mut purge = Purge::of(users);
-    let last = users.iter().map(|user| user.until).max().unwrap_or(0);
+/// The first numbers of all objects that hold something that goes, ascending.
+pub async fn find(shared: &Arc<Shared>, snapshot: &Snapshot, mut purge: Purge) -> Result<(Purge, Vec<u64>), LogError> {
+    let last = purge.last;
     let mut affected = Vec::new();
     for piece in pieces(snapshot) {
         let object = match &piece {

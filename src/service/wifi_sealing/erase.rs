@@ -76,7 +76,7 @@ impl Inner {
     /// Writes what has changed of sealed days to parts. The history lock must be held.
     pub(in super::super) async fn flush_residuals(&self) -> Result<(), ServiceError> {
         match self.wifi_sealed().and_then(|sealed| sealed.begun()) {
-            Some(boundary) => self.seal_to(boundary).await,
+            Some(boundary) => self.seal_to(boundary, false).await,
             None => Ok(()),
         }
     }

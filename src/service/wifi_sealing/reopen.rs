@@ -47,6 +47,12 @@ impl Inner {
         Ok((standing, devices))
     }
 
+    /// How many devices have pending rows, and at what time: none that came by then is pending when there are none.
+    pub(super) async fn pending_at(&self) -> Result<(LogicalTime, usize), ServiceError> {
+        let (as_of, _, answers) = self.ask_occupancy(OccupancyQuery::Pending { devices_max: 1 }).await?;
+        Ok((as_of, answers.iter().map(|answer| answer.pending.len()).sum()))
+    }
+
     /// Brings back all sealed sessions of some devices, and waits until their pending rows are applied. Leaves devices out when there are
     /// more than `stays_max` such sessions in memory. The history lock must be held.
     pub(super) async fn reopen(

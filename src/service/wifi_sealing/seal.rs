@@ -18,7 +18,7 @@ impl Inner {
         let Some(boundary) = boundary else { return Ok(()) };
         if Some(boundary) > sealed.boundary || self.has_residuals(boundary).await? {
             let _history = self.history.lock().await;
-            self.seal_to(boundary).await?;
+            self.seal_to(boundary, false).await?;
         }
         Ok(())
     }
@@ -40,8 +40,9 @@ impl Inner {
         Ok(answers.iter().any(|answer| !answer.cells.is_empty()))
     }
 
-    /// Seals up to a boundary, or, where it stands already, what has changed before it. The history lock must be held.
-    pub(super) async fn seal_to(&self, boundary: Micros) -> Result<(), ServiceError> {
+    /// Seals up to a boundary, or, where it stands already, what has changed before it; `always` records a seal even of nothing. The
+    /// history lock must be held.
+    pub(super) async fn seal_to(&self, boundary: Micros, always: bool) -> Result<(), ServiceError> {
         let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
         let boundary = Some(boundary).max(sealed.begun()).unwrap_or(boundary);
         if sealed.late_before < Some(boundary) {
@@ -52,7 +53,7 @@ impl Inner {
         let cells = self.export_cells(&sealed, boundary).await?;
         // From here on nobody knows whether their sessions are in memory.
         self.wifi_sealing.reopened.lock().expect(NO_PANIC).devices.clear();
-        if stays.is_empty() && cells.is_empty() && Some(boundary) == sealed.boundary {
+        if stays.is_empty() && cells.is_empty() && Some(boundary) == sealed.boundary && !always {
             *self.wifi_sealing.reopened.lock().expect(NO_PANIC) = Reopened::default();
             return Ok(());
         }
