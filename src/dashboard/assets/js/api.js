@@ -1,4 +1,4 @@
-// Questions to the HTTP API. Addresses are relative to the page, so a proxy may serve everything below a prefix.
+// Questions to the HTTP API. Addresses are relative to the page, so a proxy may add a prefix.
 
 const base = location.pathname.replace(/[^/]*$/, ""), KEY = "desireline-token", JSON_TYPE = "application/json";
 
@@ -14,7 +14,6 @@ class ApiError extends Error {
 	}
 }
 
-/** `path` with its query, without empty values. */
 export function address(path, query = {}) {
 	const kept = new URLSearchParams(Object.entries(query).filter(([, value]) => (value ?? "") !== ""));
 	return `${base}${path}${kept.size ? `?${kept}` : ""}`;
@@ -30,8 +29,8 @@ async function ask(url, options) {
 	throw new ApiError(answer.status, body);
 }
 
-export const get = (url, signal) => ask(url, { headers: headers({ accept: JSON_TYPE }), signal });
-export const post = (url) => ask(url, { method: "POST", headers: headers({ accept: JSON_TYPE, "content-type": JSON_TYPE }), body: "{}" });
+export const get = (url, signal) => ask(url, { headers: headers(), signal });
+export const post = (url) => ask(url, { method: "POST", headers: headers({ "content-type": JSON_TYPE }), body: "{}" });
 
 const auth = () => (token() ? "-H \"authorization: Bearer $TOKEN\" " : "");
 export const curlFor = (url) => `curl ${auth()}'${location.origin}${url}'`;

@@ -1,12 +1,7 @@
-// Boot, navigation, the header, and handing each change to the page on show.
+// Boot, navigation, the header, and handing changes to the page on show.
 
-import { attrs, byId, h, fill, text, hideTip } from "./dom.js";
-import { store, subscribe, touch } from "./state.js";
+import { attrs, byId, h, fill, keyed, text, hideTip, store, allSources, subscribe, touch, setToken, connWords, NAV, route, linkTo, setParams, readFilters, clock, stamp, zone, span, fixed, plural } from "./kit.js";
 import { connect } from "./stream.js";
-import { setToken } from "./api.js";
-import { connWords } from "./panel.js";
-import { NAV, route, linkTo, setParams, readFilters } from "./router.js";
-import { clock, zone, span, fixed, plural } from "./format.js";
 import { wireSearch } from "./search.js";
 import * as overview from "./pages/overview.js";
 import * as shop from "./pages/shop.js";
@@ -37,7 +32,7 @@ function show() {
 }
 
 function drawNav() {
-	const { name } = route(), troubled = (store.status?.sources || []).filter((one) => !one.balanced || one.partitions.some((p) => p.error)).length;
+	const { name } = route(), troubled = allSources().filter((one) => !one.balanced || one.partitions.some((p) => p.error)).length;
 	fill(byId("nav-list"), Object.entries(NAV).map(([id, label]) => h("li", h("a", { href: linkTo(id), "aria-current": id === (name === "user" ? "journeys" : name) && "page" }, label, id === "sources" && troubled > 0 && h("span.badge", { title: `${plural(troubled, "source")} in trouble` }, `${troubled} !`)))));
 }
 
@@ -47,18 +42,14 @@ function drawHeader() {
 	text(pill, replaying ? `replaying ${fixed(100 * store.status.replay_progress, 0)} %` : { connecting: "connecting…", waiting: "reconnecting", denied: "token needed" }[state] || state);
 }
 
-let optionsKey = "";
 function drawFilters() {
-	const list = store.status?.sources || [], { source, from, to, page } = store.filter, box = byId("source");
+	const list = allSources(), { source, from, to, page } = store.filter, box = byId("source");
 	const options = [["", `All (${plural(list.length, "source")})`], ...list.map((one) => [one.source_id, `${one.name} (${one.source_id})`])];
 	if (source !== null && !list.some((one) => one.source_id === source)) options.push([source, `source ${source}`]);
-	const key = JSON.stringify([options, store.filter]);
-	if (key === optionsKey) return;
-	optionsKey = key;
-	fill(box, options.map(([value, label]) => h("option", { value }, label)));
+	keyed(box, options, String, ([value, label]) => h("option", { value }, label));
 	box.value = source ?? "";
-	const chip = (label, change) => h("button.chip", { onclick: () => setParams(change), "aria-label": `${label}: remove this filter` }, `${label} ×`);
-	fill(byId("chips"), from !== null && chip(`${clock(from, 2)} to ${clock(to, 2)} (${span(to - from)})`, { from: null, to: null }), page && chip(`page ${page}`, { page: null }));
+	const chips = [from !== null && [`${stamp(from, 2)} to ${clock(to, 2)} (${span(to - from)})`, { from: null, to: null }], page && [`page ${page}`, { page: null }]];
+	keyed(byId("chips"), chips.filter(Boolean), String, ([label, change]) => h("button.chip", { onclick: () => setParams(change), "aria-label": `${label}: remove this filter` }, `${label} ×`));
 }
 
 function openMenu(open) {

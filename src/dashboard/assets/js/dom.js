@@ -1,6 +1,5 @@
 // Elements are made here alone, by createElement: data stays text.
 
-/** Attributes and `on…` listeners; null, undefined and false remove. */
 export function attrs(el, values) {
 	for (const [key, value] of Object.entries(values)) {
 		if (key.startsWith("on")) el.addEventListener(key.slice(2), value);
@@ -22,25 +21,20 @@ const maker = (create) => (name, ...kids) => {
 	return add(el, kids);
 };
 
-/** An HTML element: `h("p.class", {onclick: f}, "text", child)`; attributes and children may be left out. */
 export const h = maker((tag) => document.createElement(tag));
-/** An SVG element, likewise. */
 export const s = maker((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
 
 export const byId = (id) => document.getElementById(id);
 
-/** Replaces all children. */
 export function fill(el, ...kids) {
 	el.replaceChildren();
 	return add(el, kids);
 }
 
-/** Sets text only when it differs, so that selections and screen readers are left in peace. */
 export function text(el, value) {
 	if (el.textContent !== value) el.textContent = value;
 }
 
-/** Keeps one child per key, in order: `create(row)` once, `set(node, row)` on every update. */
 export function keyed(parent, rows, keyOf, create, set) {
 	const old = parent.keyedNodes || new Map(), now = (parent.keyedNodes = new Map());
 	let at = parent.firstChild;
@@ -54,7 +48,6 @@ export function keyed(parent, rows, keyOf, create, set) {
 	for (const [key, node] of old) if (now.get(key) !== node) node.remove();
 }
 
-/** The one-time flash of a corrected value. */
 export function flash(el) {
 	el.classList.remove("flash");
 	void el.offsetWidth;
@@ -62,7 +55,6 @@ export function flash(el) {
 	el.addEventListener("animationend", () => el.classList.remove("flash"), { once: true });
 }
 
-/** The tooltip beside a point of the window, spoken when asked. `rows` are `[label, value, colour class?]`. */
 export function showTip(x, y, title, rows, note, aloud) {
 	const box = byId("tip");
 	fill(box, h("b", title), rows.map(([label, value, c = "none"]) => h(`div.row.${c}`, h("span", label), h("span", value))), note && h("div", note));
@@ -75,11 +67,10 @@ export function showTip(x, y, title, rows, note, aloud) {
 
 export const hideTip = () => (byId("tip").hidden = true);
 
-/** A tooltip on hover and on focus; `words()` gives `[title, rows, note]`. */
-export function tips(node, words) {
+export function tips(node, words, label = null) {
 	const tell = (e) => {
 		const box = node.getBoundingClientRect();
 		showTip(e.clientX ?? box.right, e.clientY ?? box.top + box.height / 2, ...words());
 	};
-	return attrs(node, { onpointermove: tell, onfocus: tell, onpointerleave: hideTip, onblur: hideTip });
+	return attrs(node, { tabindex: 0, role: label && "img", "aria-label": label, onpointermove: tell, onfocus: tell, onpointerleave: hideTip, onblur: hideTip });
 }

@@ -1,8 +1,7 @@
-// What the page works out from frames and rows: pure functions, no document, so that they can be tested anywhere.
+// Pure functions of frames and rows: no document, so that they can be tested anywhere.
 
 export const MINUTE = 60000, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
 
-/** Reads Server-Sent Events from pieces of text; `push` returns the events that became complete. */
 export class SseParser {
 	rest = "";
 	id = "";
@@ -28,22 +27,24 @@ export class SseParser {
 	}
 }
 
-/** Waiting time before attempt n (0, 1, …): doubles from half a second to half a minute, with jitter. */
 export const backoffMs = (attempt, random = Math.random()) => Math.round(Math.min(30000, 500 * 2 ** attempt) * (0.5 + random / 2));
 
-/** The value under a key of a map, made when there is none. */
-function under(map, key, make) {
+export const sum = (list, of) => list.reduce((all, one) => all + of(one), 0);
+export const steps = (from, to, step) => Array.from({ length: Math.max(0, Math.ceil((to - from) / step)) }, (_, i) => from + i * step);
+
+export const add = (map, key, n = 1) => map.set(key, (map.get(key) || 0) + n);
+export const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
+
+export function under(map, key, make) {
 	if (!map.has(key)) map.set(key, make());
 	return map.get(key);
 }
 
-/** The cells of the minutes view, by minute; at most `capCells`, oldest minutes go first. */
 export class Minutes {
 	constructor(keepMinutes = 60, capCells = 200000) {
 		Object.assign(this, { keepMinutes, capCells, buckets: new Map(), cells: 0, newest: 0 });
 	}
 
-	/** Applies one frame, which came `at`; returns its corrections. */
 	apply(cells, snapshot, at, parseTime) {
 		const before = this.buckets, fixes = [];
 		if (snapshot) Object.assign(this, { buckets: new Map(), cells: 0 });
@@ -72,7 +73,6 @@ export class Minutes {
 		return fixes;
 	}
 
-	/** Sums of one minute under a filter: totals, by type, revenue, and what the total was before corrections. */
 	sums(t, filter) {
 		const bucket = this.buckets.get(t), tag = `${filter.source} ${filter.page}`;
 		if (!bucket || bucket.sums?.tag === tag) return bucket?.sums ?? null;
@@ -83,12 +83,11 @@ export class Minutes {
 			out.revenue += c.revenue;
 			out.before += c.fix ? c.fix.before : c.count;
 			out.fixedAt = Math.max(out.fixedAt, c.fix?.at || 0);
-			out.types.set(c.type, (out.types.get(c.type) || 0) + c.count);
+			add(out.types, c.type, c.count);
 		}
 		return (bucket.sums = out);
 	}
 
-	/** Rows of a ranking over `[from, to)`: `field` is "page" or "type". Corrections younger than `markMs` show their before. */
 	ranking(field, filter, from, to, now, markMs = MINUTE) {
 		const rows = new Map();
 		for (const [t, bucket] of this.buckets) {
@@ -108,12 +107,10 @@ export class Minutes {
 
 const admits = (filter, c) => (filter.source ?? c.source) === c.source && (filter.page || c.page) === c.page;
 
-/** Numbers that should stay, watched over answers: one that changes was corrected late. */
 export class Watch {
 	seen = new Map();
 	fixes = new Map();
 
-	/** Takes what stands under a key now; returns its correction, if there was one. */
 	look(key, n, at) {
 		const was = this.seen.get(key);
 		if (this.seen.size > 100000) this.seen.clear();
@@ -123,7 +120,6 @@ export class Watch {
 	}
 }
 
-/** Rows of the space tree in view: the roots, the way down to the chosen space, its children. Orphans and circles stand as roots. */
 export function treeRows(spaces, chosen) {
 	const known = new Map(spaces.map((one) => [one.space_id, one])), kids = new Map(), rows = [];
 	const climb = (one) => {
@@ -143,10 +139,8 @@ export function treeRows(spaces, chosen) {
 	return { rows, way: [...way].reverse() };
 }
 
-/** The hour of the week: 0 is Monday 00:00 UTC. */
 export const hourOfWeek = (t) => Math.floor((t / HOUR + 72) % 168);
 
-/** Round tick values from 0 to at least max, about `count` of them. */
 export function ticks(max, count = 4) {
 	if (!(max > 0)) return [0, 1];
 	const raw = max / count, magnitude = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 5, 10].find((m) => m * magnitude >= raw * 0.999) * magnitude, out = [];
@@ -154,17 +148,15 @@ export function ticks(max, count = 4) {
 	return out;
 }
 
-/** Grid values 0, 1, 2, … that widen geometrically so that at most `slots` of them reach `max`. */
 export function lattice(max, slots) {
 	const top = Math.max(1, Math.ceil(max));
 	for (let ratio = 1; ; ratio = ratio === 1 ? 1.01 : 1 + (ratio - 1) * 1.3) {
 		const out = [0];
 		for (let last = 0; last < top && out.length <= slots; out.push(last)) last = Math.max(last + 1, Math.ceil(last * ratio));
-		if (out[out.length - 1] >= top) return out;
+		if (out.at(-1) >= top) return out;
 	}
 }
 
-/** The last grid index whose value is not above v. */
 export function slotOf(grid, v) {
 	let low = 0, high = grid.length - 1;
 	while (low < high) {
@@ -175,21 +167,23 @@ export function slotOf(grid, v) {
 	return low;
 }
 
-/** The place of v on a grid, as a fractional index. */
 export function placeOn(grid, v) {
 	const i = slotOf(grid, v);
-	return i + 1 < grid.length ? i + Math.max(0, Math.min(1, (v - grid[i]) / (grid[i + 1] - grid[i]))) : i;
+	return i + 1 < grid.length ? i + clamp((v - grid[i]) / (grid[i + 1] - grid[i]), 0, 1) : i;
 }
 
-/**
- * The paths worn into the ground: pieces of the grid with the users who walked them, neighbours of the same users merged. Returns `{xs, ys, stretches: [{x0,y0,x1,y1,users:[index], cluster}], buys: [{x,y,users:[index],cluster}]}` in grid indices.
- */
+export function tally(journeys, users) {
+	const out = new Map();
+	for (const u of users) add(out, journeys[u].cluster_id ?? -1);
+	return [...out].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+}
+
 export function desireLines(journeys, slotsX = 64, slotsY = 32) {
 	const most = (k) => journeys.reduce((max, j) => Math.max(max, j.state[k]), 1);
 	const xs = lattice(most(0), slotsX), ys = lattice(most(1), slotsY), pieces = new Map(), buys = new Map(), stretches = [], W = 4096;
 	const note = (map, key, user) => {
 		const users = under(map, key, () => []);
-		if (users[users.length - 1] !== user) users.push(user);
+		if (users.at(-1) !== user) users.push(user);
 	};
 	journeys.forEach((journey, user) => {
 		let x = 0, y = 0;
@@ -200,19 +194,14 @@ export function desireLines(journeys, slotsX = 64, slotsY = 32) {
 			if (bought > 0) note(buys, j1 * W + i1, user);
 		}
 	});
-	const dominant = (users) => {
-		const tally = new Map();
-		for (const u of users) tally.set(journeys[u].cluster_id ?? -1, (tally.get(journeys[u].cluster_id ?? -1) || 0) + 1);
-		return [...tally].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0][0];
-	};
+	const dominant = (users) => tally(journeys, users)[0][0];
 	let run = null;
 	for (const [key, users] of [...pieces].sort((a, b) => a[0] - b[0])) {
 		if (run && key === run.next && users.length === run.users.length && users.every((u, i) => u === run.users[i])) run.next++;
 		else stretches.push((run = { key, next: key + 1, users }));
 	}
 	return {
-		xs,
-		ys,
+		xs, ys,
 		stretches: stretches.map(({ key, next, users }) => {
 			const up = key >= W * W, k = up ? key - W * W : key, across = Math.floor(k / W), from = k % W, to = from + next - key;
 			return { ...(up ? { x0: across, y0: from, x1: across, y1: to } : { x0: from, y0: across, x1: to, y1: across }), users, cluster: dominant(users) };
@@ -221,14 +210,11 @@ export function desireLines(journeys, slotsX = 64, slotsY = 32) {
 	};
 }
 
-/** The terms whose sum is what a source has received. */
 export const TERMS = ["applied", "duplicate", "late", "pending", "quarantined", "rejected"];
 
-/** The conservation law of one source: what is accounted for, and how much is missing. */
 export function law(counters) {
-	const right = TERMS.reduce((sum, term) => sum + counters[term], 0);
+	const right = sum(TERMS, (term) => counters[term]);
 	return { right, off: counters.received - right };
 }
 
-/** The colour class of a cluster: Okabe-Ito in order, grey for none. */
 export const clusterClass = (id) => (id === null || id === undefined || id < 0 ? "c0" : `c${(id % 6) + 1}`);

@@ -1,10 +1,16 @@
-// What pages and charts are made of, in one place.
-
+export * from "./fold.js";
+export * from "./format.js";
 export * from "./dom.js";
-export * from "./panel.js";
 export * from "./state.js";
 export * from "./api.js";
 export * from "./router.js";
-export * from "./fold.js";
-export * from "./format.js";
+export * from "./panel.js";
+export * from "./charts/frame.js";
+export * from "./charts/bars.js";
+export * from "./charts/desire.js";
+export * from "./charts/heat.js";
+export * from "./charts/scatter.js";
+export * from "./charts/time.js";
+export * from "./charts/timeline.js";
 export * from "./pages/common.js";
+export * from "./pages/source_card.js";

@@ -1,26 +1,19 @@
-// A panel: title with unit, tools, body, and a foot that says how fresh it is and where the same answer is in the API.
-// Its states are part of it: loading, empty, error, ready, stale.
+// Panels. Their states: loading, empty, error, ready, stale.
 
-import { attrs, h, fill, text } from "./dom.js";
-import { clock, span } from "./format.js";
-import { store, now, subscribe } from "./state.js";
-import { curlFor, get, token } from "./api.js";
+import { attrs, h, fill, text, clock, span, store, now, subscribe, curlFor, get, token } from "./kit.js";
 
-const live = new Set();
-const QUIET_MS = 5000;
+const live = new Set(), quiet = () => Date.now() - store.lastFrameAt > 5000;
 
-/** `api()` gives the address of the same answer; `polls`: it is asked there (by the panel itself, or by the one given) instead of following the stream. */
-export function panel(title, api, { unit = "", width = "w12", tools = [], polls = false } = {}) {
+export function panel(title, api, { unit = "", width = "w12", tools = [], tall, polls } = {}) {
 	const unitEl = h("span.unit", unit), body = h("div.body"), fresh = h("span.fresh");
-	const link = h("a", { target: "_blank", rel: "noopener" }, "open in API");
+	const link = h("a", { target: "_blank" }, "open in API");
 	const el = h(`section.panel.${width}`, { "aria-label": title }, h("div.head", h("h2", title), unitEl, h("div.tools", tools)), body, h("div.foot", fresh, link));
 	link.addEventListener("click", (e) => {
 		if (!token()) return;
 		e.preventDefault();
 		copy(link, curlFor(api()));
 	});
-	const self = { el, link, fresh, api, polls, asOf: 0, state: "", unit: (words) => text(unitEl, words) }, box = h("div");
-	/** Swaps the body only when the state changes; `make()` gives the nodes of the new one. */
+	const self = { el, link, fresh, api, polls, asOf: 0, state: "", unit: (words) => text(unitEl, words ?? unit) }, box = h(tall ? "div.tall" : "div");
 	const show = (state, make) => {
 		if (self.state === state) return;
 		self.state = state;
@@ -29,11 +22,17 @@ export function panel(title, api, { unit = "", width = "w12", tools = [], polls 
 	self.loading = () => show("loading", () => h("div.skeleton", { "aria-label": "loading" }, h("i"), h("i"), h("i"), h("i")));
 	self.empty = (words, curl) => show(`empty ${words}`, () => h("div.state", h("p", words), curl && curlLine(curl)));
 	self.failed = (error, again) => show(`error ${error.message}`, () => errorState(error, again));
-	self.ready = (node) => show("ready", () => node);
-	/** Ready, with these nodes instead of those before. */
-	self.fill = (...nodes) => {
-		self.ready(box);
-		fill(box, nodes);
+	self.ready = (node, words) => {
+		show("ready", () => node);
+		self.unit(words);
+	};
+	self.draw = (chart, data, words) => {
+		self.ready(chart.el, words);
+		chart.update(data);
+	};
+	self.fill = (node, words) => {
+		self.ready(box, words);
+		fill(box, node);
 	};
 	live.add(self);
 	freshen(self);
@@ -48,11 +47,7 @@ function curlLine(line) {
 }
 
 function copy(el, words) {
-	const before = el.textContent;
-	const done = (said) => {
-		el.textContent = said;
-		setTimeout(() => (el.textContent = before), 1500);
-	};
+	const before = el.textContent, say = (said, ms) => setTimeout(() => (el.textContent = said), ms), done = (said) => [say(said), say(before, 1500)];
 	if (!navigator.clipboard) done("Copying needs https or localhost");
 	else navigator.clipboard.writeText(words).then(() => done("Copied"), () => done("Not allowed here"));
 }
@@ -63,18 +58,17 @@ function errorState(error, again) {
 }
 
 function freshen(p) {
-	const url = p.api(), quiet = Date.now() - store.lastFrameAt > QUIET_MS, { state } = store.conn, asOf = p.polls && url ? (p.polls.asOf ?? p.asOf) : store.asOf;
+	const url = p.api(), { state } = store.conn, asOf = p.polls && url ? (p.polls.asOf ?? p.asOf) : store.asOf;
 	attrs(p.link, { href: url });
-	const stale = asOf > 0 && (quiet || (state !== "live" && state !== "connecting"));
+	const stale = asOf > 0 && (quiet() || (state !== "live" && state !== "connecting"));
 	p.el.classList.toggle("stale", stale);
 	if (asOf) text(p.fresh, `${stale ? "stale: " : ""}as of ${clock(asOf, 4)}, ${span(Math.max(0, now() - asOf))} ago${stale ? `; ${connWords()}` : ""}`);
 	else text(p.fresh, p.state.startsWith("error") ? "no answer yet" : state === "live" ? "waiting for the first answer" : connWords());
 }
 
-/** The state of the line in words. */
 export function connWords() {
 	const { state, retryAt, detail } = store.conn, left = Math.ceil((retryAt - Date.now()) / 1000);
-	if (state === "live") return Date.now() - store.lastFrameAt > QUIET_MS ? "nothing heard for a while" : "live";
+	if (state === "live") return quiet() ? "nothing heard for a while" : "live";
 	if (state === "waiting") return `${detail}; trying again ${left > 0 ? `in ${left} s` : "now"}`;
 	return state === "denied" ? detail : "connecting";
 }
@@ -90,8 +84,8 @@ document.addEventListener("visibilitychange", () => {
 });
 subscribe((kinds) => (kinds.has("conn") || kinds.has("status")) && tick());
 
-/** Asks for the panel's answer while the tab is shown: at once, every `everyMs()`, when the server is back, and with a new token. */
-export function poll(p, draw, everyMs) {
+export function poll(p, draw, everyMs = () => 5000) {
+	p.polls = true;
 	let timer = 0, abort = null, stopped = false, hadData = false, lost = false, busy = false;
 	const run = async () => {
 		clearTimeout(timer);
@@ -124,7 +118,6 @@ export function poll(p, draw, everyMs) {
 	run();
 	return {
 		soon: run,
-		/** As `soon`, but an answer under way is waited for. */
 		nudge: () => busy || run(),
 		again() {
 			hadData = false;

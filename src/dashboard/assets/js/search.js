@@ -1,24 +1,20 @@
-// The search box: pages of the shop, spaces, sources, users, and the pages of this dashboard. `/` focuses it.
+// The search box. `/` focuses it.
 
-import { attrs, byId, h, fill } from "./dom.js";
-import { store, sourceName } from "./state.js";
-import { NAV, linkTo } from "./router.js";
-import { num } from "./format.js";
+import { attrs, byId, h, fill, store, allSources, shownSources, NAV, linkTo, num, add } from "./kit.js";
 
 let found = [], at = 0;
 
 function results(words) {
-	const needle = words.toLowerCase(), hit = (value, id) => String(value).toLowerCase().includes(needle) || String(id) === needle, sources = store.status?.sources || [];
+	const needle = words.toLowerCase(), hit = (value, id) => String(value).toLowerCase().includes(needle) || String(id) === needle, sources = allSources();
 	if (!needle) return [];
 	const pages = new Map();
-	for (const bucket of store.minutes.buckets.values()) for (const c of bucket.cells.values()) if (hit(c.page)) pages.set(c.page, (pages.get(c.page) || 0) + c.count);
-	const among = store.filter.source !== null ? [store.filter.source] : sources.slice(0, 3).map((one) => one.source_id);
+	for (const bucket of store.minutes.buckets.values()) for (const c of bucket.cells.values()) if (hit(c.page)) add(pages, c.page, c.count);
 	return [
 		...Object.entries(NAV).filter(([, label]) => hit(label)).map(([id, label]) => [label, "go to", linkTo(id)]),
 		...sources.filter((one) => hit(one.name, one.source_id)).slice(0, 4).map((one) => [`${one.name} (${one.source_id})`, "source", linkTo("sources", { source: one.source_id })]),
 		...store.spaces.filter((one) => hit(one.space_name, one.space_id)).slice(0, 6).map((one) => [one.space_name || one.space_id, "space", linkTo("campus", { space: one.space_id })]),
 		...[...pages].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([page, count]) => [page || "(none)", `page, ${num(count)} events`, linkTo("shop", { page })]),
-		...among.map((source) => [words, `open as user of ${sourceName(source)}`, linkTo("user", { source, id: words })]),
+		...shownSources().slice(0, 3).map(({ source_id: source, name }) => [words, `open as user of ${name}`, linkTo("user", { source, id: words })]),
 	].slice(0, 12);
 }
 
@@ -29,12 +25,6 @@ function draw() {
 	fill(list, found.map(([label, kind], i) => h("li", { id: `found-${i}`, role: "option", "aria-selected": String(i === at), onpointerdown: (e) => (e.preventDefault(), choose(i)) }, h("span", label), h("span", kind))));
 }
 
-function look(words) {
-	found = results(words);
-	at = 0;
-	draw();
-}
-
 function choose(i) {
 	if (found[i]) location.hash = found[i][2];
 	byId("search").value = "";
@@ -42,11 +32,19 @@ function choose(i) {
 }
 
 export function wireSearch() {
-	const box = byId("search"), again = () => look(box.value.trim());
+	const box = byId("search");
+	function look() {
+		found = results(box.value.trim());
+		at = 0;
+		draw();
+	}
 	attrs(box, {
-		oninput: again,
-		onfocus: again,
-		onblur: () => look(""),
+		oninput: look,
+		onfocus: look,
+		onblur() {
+			found = [];
+			draw();
+		},
 		onkeydown(e) {
 			const step = { ArrowDown: 1, ArrowUp: found.length - 1 }[e.key];
 			if (e.key === "Escape") choose(-1);

@@ -1,31 +1,25 @@
-// The one store: what the stream has told us, the filters in force, and who wants to be drawn again: once per
-// animation frame, and not in a hidden tab.
+// The one store. Who listens is drawn once per animation frame, and not in a hidden tab.
 
 import { Minutes, MINUTE } from "./fold.js";
 import { time } from "./format.js";
 
 export const store = {
 	conn: { state: "connecting", retryAt: 0, detail: "" },
-	status: null,
 	asOf: 0,
 	lastFrameAt: 0,
 	clockSkewMs: 0,
 	minutes: new Minutes(),
-	minutesSeen: false,
 	clusters: new Map(),
-	clustersSeen: false,
 	corrections: [],
 	correctionsPerMinute: 0,
 	history: [],
 	spaces: [],
 	alerts: [],
 	filter: { source: null, page: null, from: null, to: null },
-	cursor: null,
 };
 
 let listeners = [], dirty = new Set(), asked = 0;
 
-/** Calls `listen(dirtyKinds)` at most once per animation frame; returns the way to stop it. */
 export function subscribe(listen) {
 	listeners.push(listen);
 	return () => (listeners = listeners.filter((l) => l !== listen));
@@ -49,7 +43,6 @@ document.addEventListener("visibilitychange", () => {
 	touch("shown");
 });
 
-/** The server's clock, as far as we know it. */
 export const now = () => Date.now() - store.clockSkewMs;
 
 const takers = {
@@ -70,13 +63,11 @@ const takers = {
 		for (const source of sources) store.clusters.set(source.source_id, source);
 		store.clustersSeen = true;
 	},
-	occupancy() {},
 	occupancy_change(body) {
 		store.alerts = [{ ...body, at: now() }, ...store.alerts].slice(0, 50);
 	},
 };
 
-/** One frame of the stream. */
 export function takeFrame(event, body) {
 	store.lastFrameAt = Date.now();
 	store.asOf = Math.max(store.asOf, body.as_of || 0);
@@ -85,23 +76,21 @@ export function takeFrame(event, body) {
 	touch(event);
 }
 
-export const shownSources = () => (store.status?.sources || []).filter((one) => store.filter.source === null || one.source_id === store.filter.source);
+export const allSources = () => store.status?.sources || [];
 
-/** The source whose journeys are shown: the chosen one, else the one with most users; null while there is none. */
-export const mainSource = () => store.filter.source ?? [...(store.status?.sources || [])].sort((a, b) => b.users - a.users)[0]?.source_id ?? null;
+export const shownSources = () => allSources().filter((one) => store.filter.source === null || one.source_id === store.filter.source);
 
-export const sourceName = (id) => store.status?.sources.find((one) => one.source_id === id)?.name || `source ${id}`;
+export const mainSource = () => store.filter.source ?? [...allSources()].sort((a, b) => b.users - a.users)[0]?.source_id ?? null;
 
-/** The time axis that all minute charts share: `[from, to)`. */
+export const sourceName = (id) => allSources().find((one) => one.source_id === id)?.name || `source ${id}`;
+
 export function minuteDomain() {
 	const end = Math.max(store.minutes.newest, Math.floor(now() / MINUTE) * MINUTE) + MINUTE;
 	return [end - 60 * MINUTE, end];
 }
 
-/** The brushed range, or the whole axis. */
 export const minuteRange = () => (store.filter.from === null ? minuteDomain() : [store.filter.from, store.filter.to]);
 
-/** The time axis of the live charts: up to ten minutes, as long as the page has watched. */
 export function liveDomain() {
 	const end = now(), first = store.history[0]?.t ?? end;
 	return [Math.min(end - MINUTE, Math.max(end - 10 * MINUTE, first)), end];

@@ -1,11 +1,7 @@
-// The live stream, by fetch so that a token can be sent. It resumes after the last id, after pauses that double; 20 seconds of
-// silence are a broken line; a hidden tab closes it.
+// The live stream, by fetch so that a token can be sent. 20 seconds of silence are a broken line.
 
-import { SseParser, backoffMs } from "./fold.js";
-import { headers, address, token } from "./api.js";
-import { store, takeFrame, touch } from "./state.js";
+import { SseParser, backoffMs, headers, address, token, store, takeFrame, touch } from "./kit.js";
 
-const SILENCE_MS = 20000;
 let abort = null, attempt = 0, timer = 0, lastId = "";
 
 function setState(state, detail = "", retryAt = 0) {
@@ -18,12 +14,13 @@ async function open() {
 	let silence = 0;
 	const heard = () => {
 		clearTimeout(silence);
-		silence = setTimeout(() => mine.abort(), SILENCE_MS);
+		silence = setTimeout(() => mine.abort(), 20000);
 	};
 	try {
 		heard();
 		const answer = await fetch(address("api/live"), { headers: headers({ accept: "text/event-stream", ...(lastId && { "last-event-id": lastId }) }), signal: mine.signal, cache: "no-store" });
-		if (answer.status === 401 || answer.status === 403) return setState("denied", answer.status === 403 ? "the token lacks the scope read" : token() ? "the token is not known" : "a token is needed");
+		const denied = { 401: token() ? "the token is not known" : "a token is needed", 403: "the token lacks the scope read" }[answer.status];
+		if (denied) return setState("denied", denied);
 		if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
 		const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), parser = new SseParser();
 		for (;;) {
@@ -49,16 +46,11 @@ async function open() {
 	}
 }
 
-function close() {
-	clearTimeout(timer);
+export function connect() {
 	const old = abort;
+	clearTimeout(timer);
 	abort = null;
 	old?.abort();
-}
-
-/** Opens the stream at once: at the start, by a button, with a new token, when the network or the reader is back. */
-export function connect() {
-	close();
 	if (document.hidden) return setState("paused");
 	setState("connecting");
 	open();

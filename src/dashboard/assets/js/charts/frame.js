@@ -1,8 +1,5 @@
-// What every chart shares: an SVG as wide as its place, axes, and walking its shapes by keyboard.
+import { attrs, h, s, hideTip, showTip, DAY, MINUTE, clock, stamp, clamp, steps } from "../kit.js";
 
-import { attrs, h, s, hideTip, showTip, DAY, MINUTE, clock, stamp } from "../kit.js";
-
-/** Calls `draw(data, width)` when it has data and is shown, resized or updated. */
 export function frame(height, draw, more = {}) {
 	const svg = s("svg.chart", { height, ...more }), el = h("div", svg);
 	let data = null;
@@ -13,18 +10,9 @@ export function frame(height, draw, more = {}) {
 	};
 	const watch = new ResizeObserver(redraw);
 	watch.observe(el);
-	return {
-		svg,
-		el,
-		update(next) {
-			data = next;
-			redraw();
-		},
-		stop: () => watch.disconnect(),
-	};
+	return { svg, el, update: (next) => redraw((data = next)), stop: () => watch.disconnect() };
 }
 
-/** Grid, tick words and axis names. `xs` and `ys` are `[place, words]`; the first y is the base line. */
 export const axes = (xs, ys, left, right, bottom, names = []) => [
 	ys.map(([y, words], i) => [s(i ? "line.grid-line" : "line.axis-line", { x1: left, x2: right, y1: y, y2: y }), s("text", { x: left - 7, y: y + 4, "text-anchor": "end" }, words)]),
 	xs.map(([x, words]) => s("text", { x, y: bottom + 15, "text-anchor": "middle" }, words)),
@@ -34,17 +22,13 @@ export const axes = (xs, ys, left, right, bottom, names = []) => [
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200, 14400].map((m) => m * 60000);
 
-/** About `count` round times of a range with their words: `[ms, words]`, on the hours and days of the reader's zone. */
 export function timeTicks([from, to], count) {
-	const gap = STEPS.find((one) => (to - from) / one <= count) || STEPS[14], zone = new Date(from).getTimezoneOffset() * MINUTE, out = [];
-	for (let t = Math.ceil((from - zone) / gap) * gap + zone; t < to; t += gap) out.push([t, gap < DAY ? clock(t, 2) : stamp(t).slice(5, 10)]);
-	return out;
+	const gap = STEPS.find((one) => (to - from) / one <= count) || STEPS[14], zone = new Date(from).getTimezoneOffset() * MINUTE;
+	return steps(Math.ceil((from - zone) / gap) * gap + zone, to, gap).map((t) => [t, gap < DAY ? clock(t, 2) : stamp(t).slice(5, 10)]);
 }
 
-/** Every nth grid value, about `count` of them, as `[index, value]`. */
 export const some = (grid, count) => grid.map((v, i) => [i, v]).filter(([i]) => i % Math.max(1, Math.ceil((grid.length - 1) / count)) === 0);
 
-/** Centroids as diamonds, `[x, y, class, id]`; a name gives way to diamonds and to the names before it. */
 export function diamonds(places, width) {
 	const taken = places.map(([x, y]) => [x - 7, x + 7, y]);
 	return places.map(([x, y, c, id]) => {
@@ -55,24 +39,20 @@ export function diamonds(places, width) {
 	});
 }
 
-/** Pointer and keyboard on shapes: arrow keys walk them, Enter chooses; `words(i)` is the tooltip; `use(nodes)` after each drawing. */
 export function walker(svg, words, choose) {
 	let nodes = [], at = -1;
 	const mark = (i) => {
 		at = i;
 		nodes.forEach((node, k) => node.classList.toggle("on", k === i));
 	};
-	const pick = (i) => {
-		mark(i);
-		choose(i);
-	};
+	const pick = (i) => [mark(i), choose(i)];
 	attrs(svg, {
 		onkeydown: (e) => {
 			if (e.key === "Enter" && at >= 0) return pick(at);
 			const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[e.key];
 			if (!step || !nodes.length) return;
 			e.preventDefault();
-			mark(Math.max(0, Math.min(nodes.length - 1, at + step)));
+			mark(clamp(at + step, 0, nodes.length - 1));
 			const box = nodes[at].getBoundingClientRect();
 			showTip(box.right, box.top, ...words(at), "Enter lists them", true);
 		},

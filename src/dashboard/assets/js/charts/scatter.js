@@ -1,19 +1,13 @@
-// Users by two features: dots grow with the users on a place, centroids on top.
-// Both axes go by the logarithm of 1 + value, because activity does.
-
-import { s, fill, clusterClass, compact, plural } from "../kit.js";
-import { frame, axes, diamonds, walker } from "./frame.js";
+import { s, fill, under, clusterClass, compact, plural, frame, axes, diamonds, walker } from "../kit.js";
 
 export const FEATURES = ["views", "carts", "purchases (count or value)", "sessions", "views per session", "purchase ratio"];
 
 const scale = (v) => Math.log1p(Math.max(0, v));
 const ROUND = [0, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6, 1e7, 1e8];
 
-/** `pick(users, words)` is called with the journeys on the chosen dot. */
 export function scatterChart(pick) {
-	const height = 360;
 	let pair = [0, 3], dots = [];
-	const chart = frame(height, draw, { tabindex: 0, role: "group", "aria-label": "Users by two features. Arrow keys walk the dots from the largest on, Enter lists the users." });
+	const height = 360, chart = frame(height, draw, { tabindex: 0, role: "group", "aria-label": "Users by two features. Arrow keys walk the dots from the largest on, Enter lists the users." });
 	const walk = walker(chart.svg, (i) => {
 		const { x, y, cluster, users } = dots[i];
 		return [users.length === 1 ? `user ${users[0].user_id}` : plural(users.length, "user"), [[FEATURES[pair[0]], compact(x)], [FEATURES[pair[1]], compact(y)], ["cluster", cluster < 0 ? "none" : String(cluster), clusterClass(cluster)]]];
@@ -28,14 +22,13 @@ export function scatterChart(pick) {
 		const merged = new Map();
 		for (const j of journeys) {
 			const x = j.features[pair[0]], y = j.features[pair[1]], cluster = j.cluster_id ?? -1, key = `${Math.round(20 * scale(x))} ${Math.round(20 * scale(y))} ${cluster}`;
-			if (!merged.has(key)) merged.set(key, { x, y, cluster, users: [] });
-			merged.get(key).users.push(j);
+			under(merged, key, () => ({ x, y, cluster, users: [] })).users.push(j);
 		}
 		dots = [...merged.values()].sort((a, b) => b.users.length - a.users.length);
 		const centre = centroids.map((c) => ({ x: c.centroid[pair[0]], y: c.centroid[pair[1]], id: c.cluster_id }));
 		const far = (k) => scale(Math.max(0.1, ...dots.map((d) => d[k]), ...centre.map((c) => c[k]))) * 1.04, maxX = far("x"), maxY = far("y");
 		const X = (v) => 44 + (scale(v) / maxX) * (width - 62), Y = (v) => height - 38 - (scale(v) / maxY) * (height - 54);
-		const nodes = dots.map((dot) => s(`circle.point.${clusterClass(dot.cluster)}`, { cx: X(dot.x).toFixed(1), cy: Y(dot.y).toFixed(1), r: Math.min(14, 3 + 0.8 * Math.sqrt(dot.users.length - 1)).toFixed(1) }));
+		const nodes = dots.map((dot) => s(`circle.point.${clusterClass(dot.cluster)}`, { cx: X(dot.x), cy: Y(dot.y), r: Math.min(14, 3 + 0.8 * Math.sqrt(dot.users.length - 1)) }));
 		fill(chart.svg, axes(logTicks(maxX, X, 46 / (width - 62)), logTicks(maxY, Y), 44, width - 18, height - 38, pair.map((k) => FEATURES[k])), nodes, diamonds(centre.map((c) => [X(c.x), Y(c.y), clusterClass(c.id), c.id]), width));
 		walk.use(nodes);
 	}

@@ -1,100 +1,82 @@
-// What several pages share: their frame, tables, live charts, and the minutes under the filters.
+import { h, keyed, flash, panel, forget, store, minuteDomain, liveDomain, address, curlEvent, brushTo, MINUTE, under, num, clock, stamp, time, sum, steps, shownSources, timeChart, add } from "../kit.js";
 
-import { h, keyed, flash, panel, forget, store, minuteDomain, liveDomain, shownSources, address, curlEvent, brushTo, MINUTE, num, clock, stamp, time } from "../kit.js";
-import { timeChart } from "../charts/time.js";
-
-/** Puts a page together. `ends`: charts and polls, which have a `stop()`. Returns the way to take it apart. */
-export function lay(root, title, words, panels, ends, columns) {
+export function lay(root, title, words, panels, ends, draws, columns) {
 	root.append(h("div.page-head", h("h1", title), h("p", words)), h("div.grid", columns || panels.map((p) => p.el)));
-	return () => {
-		forget(panels);
-		ends.forEach((one) => one.stop());
+	return {
+		unmount() {
+			forget(panels);
+			ends.forEach((one) => one.stop());
+		},
+		update: (kinds) => Object.keys(draws).forEach((kind) => concerns(kinds, kind) && draws[kind]()),
 	};
 }
 
-/** Whether an update concerns a drawing: always when the page is new, shown again or filtered anew. */
 export const concerns = (kinds, ...names) => ["all", "shown", "filter", ...names].some((name) => kinds.has(name));
 
-/** A labelled select for a panel's head. */
 export function choice(label, options, value, change) {
 	const box = h("select", { "aria-label": label, onchange: () => change(box.value) }, options.map(([key, words]) => h("option", { value: key }, words)));
 	box.value = value;
 	return h("label", label, box);
 }
 
-/** A table; heads that begin with `#` stand over numbers. Rows are lists of strings or nodes, or a finished body. */
 export const table = (label, heads, rows) => h("div.scroll", h("table", { "aria-label": label }, h("thead", h("tr", heads.map((c) => h(c[0] === "#" ? "th.num" : "th", { scope: "col" }, c.replace("#", ""))))), Array.isArray(rows) ? h("tbody", rows.map((cells) => h("tr", cells.map((c, i) => h(heads[i][0] === "#" ? "td.num" : "td", c))))) : rows));
 
-/** Named values: `[name, words or node, tone?]`. */
 export const facts = (list) => h("dl.facts", list.map(([name, value, tone = "plain"]) => h("div", h("dt", name), h(`dd.${tone}`, value))));
 
+// A type keeps its colour for as long as the page is open; beyond six, grey.
 const colours = new Map();
+export const typeColour = (type) => under(colours, type, () => (colours.size < 6 ? `c${colours.size + 1}` : "c0"));
 
-/** A type keeps its colour for as long as the page is open; beyond six, grey. */
-export function typeColour(type) {
-	if (!colours.has(type)) colours.set(type, colours.size < 6 ? `c${colours.size + 1}` : "c0");
-	return colours.get(type);
-}
-
-/** A panel with a chart of the last ten minutes; `draw(words, [{label, color, y: (point) => n, …}])`. */
-export function liveChart(title, api, unit, { width, height, kind = "line" } = {}) {
+export function liveChart(title, api, unit, { width, height, kind = "line" }) {
 	const p = panel(title, api, { width }), chart = timeChart({ kind, label: title, unit, step: 1000, height });
 	return {
 		...chart,
 		p,
 		draw(words, lines) {
 			const points = store.history, x = points.map((one) => one.t);
-			p.ready(chart.el);
-			p.unit(`${words}; watched since ${clock(x[0], 2)}`);
-			chart.update({ domain: liveDomain(), x, series: lines.map((line) => ({ ...line, y: points.map(line.y) })) });
+			p.draw(chart, { domain: liveDomain(), x, series: lines.map((line) => ({ ...line, y: points.map(line.y) })) }, `${words}; watched since ${clock(x[0], 2)}`);
 		},
 	};
 }
 
 export const minutesApi = () => address("api/metrics/aggregates", { minutes: 60, source_id: store.filter.source });
 
-/** The panel of events per minute; `draw(data, words)`. */
 export function eventsPanel(width) {
-	const p = panel("Events per minute", minutesApi, { width }), chart = timeChart({ kind: "area", label: "Events per minute by event type", unit: "events", height: 230, brush: brushTo });
+	const p = panel("Events per minute", minutesApi, { width }), chart = timeChart({ kind: "area", label: "Events by type", unit: "events", height: 230, brush: brushTo });
 	return {
 		...chart,
 		p,
 		draw(data, words) {
-			if (!data.total) return p.empty(emptyWords(), store.filter.page ? null : curlEvent());
-			p.ready(chart.el);
-			p.unit(`events${words}`);
-			chart.update({ domain: minuteDomain(), ...data });
+			if (data.total) p.draw(chart, { domain: minuteDomain(), ...data }, `events${words}`);
+			else p.empty(emptyWords(), store.filter.page ? null : curlEvent());
 		},
 	};
 }
 
-/** The last 60 minutes, complete with zeros: counts by type, revenue, and marks for corrected minutes. */
 export function minuteSeries() {
-	// A snapshot that was cut begins later than the axis, and its first minute may be incomplete: what is not known is not drawn.
+	// A snapshot that was cut begins later, maybe within a minute: what is not known is not drawn.
 	const [from, to] = minuteDomain(), first = store.truncated ? Math.max(from, Math.min(...store.minutes.buckets.keys()) + MINUTE) : from;
-	const x = Array.from({ length: (to - first) / MINUTE }, (_, i) => first + i * MINUTE), sums = x.map((t) => store.minutes.sums(t, store.filter)), totals = new Map();
-	for (const one of sums) for (const [type, count] of one?.types || []) totals.set(type, (totals.get(type) || 0) + count);
+	const x = steps(first, to, MINUTE), sums = x.map((t) => store.minutes.sums(t, store.filter)), totals = new Map();
+	for (const one of sums) for (const [type, count] of one?.types || []) add(totals, type, count);
 	const ranked = [...totals].sort((a, b) => b[1] - a[1]).map(([type]) => type), named = ranked.slice(0, ranked.length > 6 ? 5 : 6);
 	const series = named.map((type) => ({ label: type || "(none)", color: typeColour(type), y: sums.map((one) => one?.types.get(type) || 0) }));
 	if (ranked.length > named.length) series.push({ label: "other types", color: "c0", y: sums.map((one) => (one ? named.reduce((rest, type) => rest - (one.types.get(type) || 0), one.count) : 0)) });
-	const total = sums.reduce((sum, one) => sum + (one?.count || 0), 0), period = first > from ? `since ${clock(first, 2)} (too many cells before)` : "in the last 60 min";
+	const total = sum(sums, (one) => one?.count || 0), period = first > from ? `since ${clock(first, 2)} (too many cells before)` : "in the last 60 min";
 	return {
-		x, series, total, period, revenue: sums.map((one) => one?.revenue || 0), summary: `${num(total)} ${period}, ${num(sums[sums.length - 1]?.count || 0)} in the running minute.`,
+		x, series, total, period, revenue: sums.map((one) => one?.revenue || 0), summary: `${num(total)} ${period}, ${num(sums.at(-1)?.count || 0)} in the running minute.`,
 		marks: sums.flatMap((one, i) => (one?.fixedAt && one.before !== one.count ? [{ t: x[i], y: one.count, text: fixWords(one.before, one.count) }] : [])),
 	};
 }
 
 export const fixWords = (before, after) => `corrected: ${num(before)} before, ${num(after)} after`;
 
-/** Why there is nothing to show, and what to do. */
 function emptyWords() {
 	const newest = Math.max(...shownSources().map((one) => time(one.watermark) ?? 0), 0);
-	if (store.filter.page) return "No events on this page in the last 60 minutes. Remove the filter above to see all pages.";
-	if (store.status && !store.status.ready) return "The server is replaying its log. Numbers appear as soon as it has caught up.";
+	if (store.filter.page) return "No events on this page in the last 60 minutes; remove the filter above.";
+	if (store.status && !store.status.ready) return "The server is replaying its log; numbers appear when it has caught up.";
 	return newest ? `No events in the last 60 minutes; the watermark stands at ${stamp(newest)}. Journeys show the whole history. Or send an event of now:` : "No events yet. Send one:";
 }
 
-/** A list of what happened, newest first: `{key, at, name, words, more?}`; what is new flashes. */
 export function feed(p, otherwise) {
 	const list = h("ul.feed");
 	return (rows) => {

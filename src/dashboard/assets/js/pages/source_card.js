@@ -1,10 +1,7 @@
-// One source: its state in a word, its conservation law spelled out, and what it holds.
+import { h, keyed, text, TERMS, law, num, compact, span, stamp, time, plural, now, linkTo, sum, panel, address, curlEvent } from "../kit.js";
 
-import { h, keyed, text, TERMS, law, num, compact, span, stamp, time, plural, now, linkTo } from "../kit.js";
-
-/** A word for the state of a source, its tone, and the reason. */
 function stateOf({ balanced, partitions }) {
-	const broken = partitions.filter((p) => p.error), lag = partitions.reduce((sum, p) => sum + (p.lag || 0), 0);
+	const broken = partitions.filter((p) => p.error), lag = sum(partitions, (p) => p.lag || 0);
 	if (!balanced) return ["unbalanced", "bad", "rows are missing from the account"];
 	if (broken.length) return ["stopped", "bad", `${plural(broken.length, "partition")} stopped: ${broken[0].error}`];
 	if (lag > 100000) return ["behind", "warn", `${compact(lag)} rows behind`];
@@ -36,4 +33,15 @@ function set(el, s) {
 	].filter(Boolean).join(" · "));
 }
 
-export const drawSourceCards = (list, sources) => keyed(list, sources, (s) => s.source_id, create, set);
+export const statusApi = () => address("api/status");
+
+export function sourcesPanel(most) {
+	const p = panel("Sources", statusApi, { unit: "rows since the source began; every row received is accounted for" }), list = h("div");
+	return Object.assign(p, {
+		show(sources) {
+			if (!sources.length) return p.empty("Nothing has come from a source yet. Send an event:", curlEvent());
+			p.ready(list);
+			keyed(list, sources.slice(0, most), (s) => s.source_id, create, set);
+		},
+	});
+}

@@ -1,20 +1,14 @@
-// Sources: what each has received and where it went, its partitions, and its dead letters.
-
-import { h, fill, keyed, text, panel, poll, store, shownSources, sourceName, address, post, curlEvent, setParams, param, linkTo, num, stamp, time, plural, lay, concerns, choice, table } from "../kit.js";
-import { drawSourceCards } from "./source_card.js";
+import { h, keyed, text, panel, poll, store, shownSources, sourceName, address, post, setParams, param, linkTo, num, stamp, time, plural, lay, concerns, choice, table, sourcesPanel, statusApi } from "../kit.js";
 
 const KINDS = ["malformed", "invalid", "quarantined", "late"], PAGE = 50, MOST = 500;
 
 export function mount(root) {
 	let limit = PAGE;
 	const kind = () => param("kind", KINDS);
-	const api = () => address("api/dead-letters", { source_id: store.filter.source, kind: kind(), limit }), status = () => address("api/status");
-	const health = panel("Sources", status, { unit: "rows since the source began; every row received is accounted for" });
-	const parts = panel("Partitions", status);
-	const letters = panel("Dead letters", api, { polls: true, tools: [choice("Reason", [["", "all"], ...KINDS.map((k) => [k, k])], kind(), (v) => (setParams({ kind: v }), restart()))] });
-	const list = h("div"), partBox = h("div.tall"), body = h("tbody"), said = h("p.lede", { role: "status" });
-	const more = h("button", { onclick: () => ((limit += 3 * PAGE), ask.soon()) }, "Show more");
-	const letterBox = h("div", table("Dead letters", ["refused at", "source", "reason", "what was wrong", "from", "payload", ""], body), said, more);
+	const api = () => address("api/dead-letters", { source_id: store.filter.source, kind: kind(), limit }), health = sourcesPanel(50), parts = panel("Partitions", statusApi, { tall: true });
+	const letters = panel("Dead letters", api, { tools: [choice("Reason", [["", "all"], ...KINDS.map((k) => [k, k])], kind(), (v) => (setParams({ kind: v }), restart()))] });
+	const body = h("tbody"), said = h("p.lede", { role: "status" });
+	const more = h("button", { onclick: () => ((limit += 3 * PAGE), ask.soon()) }, "Show more"), letterBox = h("div", table("Dead letters", ["refused at", "source", "reason", "what was wrong", "from", "payload", ""], body), said, more);
 	let rows = [], cursor = null, forbidden = false, wasSource = store.filter.source;
 	const replays = new Map();
 
@@ -22,27 +16,20 @@ export function mount(root) {
 		rows = answer.dead_letters;
 		cursor = answer.next_cursor;
 		drawLetters();
-	}, () => 5000);
-	const unmount = lay(root, "Sources and dead letters", "Nothing is dropped in silence.", [health, parts, letters], [ask]);
+	});
 
 	function drawSources() {
 		if (!store.status) return [health, parts].forEach((p) => p.loading());
 		const sources = shownSources();
-		if (!sources.length) {
-			parts.empty("No partitions.");
-			return health.empty("Nothing has come from a source yet. Send an event:", curlEvent());
-		}
-		health.ready(list);
-		drawSourceCards(list, sources.slice(0, 50));
+		health.show(sources);
+		if (!sources.length) return parts.empty("No partitions.");
 		const rows = sources.flatMap((one) => one.partitions.map((p) => [one, p])).sort((a, b) => !!b[1].error - !!a[1].error);
-		parts.ready(partBox);
-		parts.unit(`${plural(rows.length, "partition")}${rows.length > 200 ? ", the first 200 shown" : ""}; lag in rows between the position and the end`);
-		fill(partBox, table("Partitions", ["source", "partition", "state", "#next position", "#lag (rows)", "newest event time"], rows.slice(0, 200).map(([one, p]) => [one.name, h("span.mono", p.partition), p.error ? h("span.bad", `stopped: ${p.error}`) : p.held ? "bulk load" : p.idle ? "idle" : "active", num(p.position), p.lag === null ? "unknown" : num(p.lag), stamp(time(p.max_event_time))])));
+		parts.fill(table("Partitions", ["source", "partition", "state", "#next position", "#lag (rows)", "newest event time"], rows.slice(0, 200).map(([one, p]) => [one.name, h("span.mono", p.partition), p.error ? h("span.bad", `stopped: ${p.error}`) : p.held ? "bulk load" : p.idle ? "idle" : "active", num(p.position), p.lag === null ? "unknown" : num(p.lag), stamp(p.max_event_time)])), `${plural(rows.length, "partition")}${rows.length > 200 ? ", the first 200 shown" : ""}; lag in rows between the position and the end`);
 	}
 
 	function create(d) {
 		const replay = h("button.small", { onclick: () => send(d.id) }), after = h("div");
-		const cells = [h("span.nowrap", stamp(time(d.at))), sourceName(d.source_id), h(`span.tag.${d.kind === "late" || d.kind === "quarantined" ? "warn" : "bad"}`, d.kind),
+		const cells = [h("span.nowrap", stamp(d.at)), sourceName(d.source_id), h(`span.tag.${d.kind === "late" || d.kind === "quarantined" ? "warn" : "bad"}`, d.kind),
 			[d.field && h("b", `${d.field}: `), d.detail, d.user_id && h("div.quiet", "user ", h("a", { href: linkTo("user", { source: d.source_id, id: d.user_id }) }, d.user_id))],
 			h("span.mono", d.origin), h("details", h("summary", d.format || "show"), h("pre", d.payload)), [replay, after]];
 		return Object.assign(h("tr", cells.map((c) => h("td", c))), { replay, after });
@@ -50,8 +37,7 @@ export function mount(root) {
 
 	function drawLetters() {
 		if (!rows.length) return letters.empty("No dead letters under this filter: every row received could be read and was valid.");
-		letters.ready(letterBox);
-		letters.unit(`${plural(rows.length, "row")} shown${cursor ? ", more exist" : ""}; payloads are cut at 4,096 bytes`);
+		letters.ready(letterBox, `${plural(rows.length, "row")} shown${cursor ? ", more exist" : ""}; payloads are cut at 4,096 bytes`);
 		keyed(body, rows, (d) => d.id, create, ({ replay, after }, d) => {
 			const state = replays.get(d.id) || {};
 			text(replay, state.busy ? "sending…" : "Replay");
@@ -83,7 +69,7 @@ export function mount(root) {
 	}
 
 	return {
-		unmount,
+		...lay(root, "Sources and dead letters", "Nothing is dropped in silence.", [health, parts, letters], [ask]),
 		update(kinds) {
 			if (concerns(kinds, "status")) drawSources();
 			if (store.filter.source !== wasSource) restart();

@@ -1,12 +1,9 @@
-// System: the log, the queue, memory, how far views and projections lag, and what the views hold.
-
-import { panel, store, now, address, num, bytes, span, stamp, time, fixed, plural, lay, concerns, facts, table, liveChart } from "../kit.js";
+import { panel, store, now, address, num, bytes, span, stamp, time, fixed, plural, lay, facts, table, liveChart, sum } from "../kit.js";
 
 export function mount(root) {
 	const api = () => address("api/status"), half = { width: "w6", height: 150 };
 	const state = panel("Server", api, { unit: "now" }), outs = panel("Projections", () => address("api/projections"), { unit: "now" }), log = panel("Log", api, { unit: "now", width: "w6" }), views = panel("Views and cold parts", api);
 	const lag = liveChart("Views behind the log", api, "ms", half), queue = liveChart("Queue", api, "rows", half), memory = liveChart("Memory", api, "MiB", half), graphs = [lag, queue, memory], panels = [state, ...graphs.map((g) => g.p), log, outs, views];
-	const unmount = lay(root, "System", "The log, the engine and what they cost.", panels, graphs);
 
 	function draw() {
 		const s = store.status;
@@ -23,12 +20,11 @@ export function mount(root) {
 		if (!s.projections?.length) outs.empty("Nothing follows the views.");
 		else outs.fill(table("Projections", ["target", "state", "#behind", "#waiting", "#rows applied", "#refused", "trouble"], s.projections.map((p) => [p.name, p.state.replace("_", " "), span(p.lag_ms), num(p.lag_rows), num(p.rows_applied), num(p.rows_refused), p.error || "none"])));
 		if (!s.sources.length) return views.empty("No source yet.");
-		views.unit(`rows held now; ${plural(s.sources.length, "source")}${s.sources.length > 100 ? ", the first 100 shown" : ""}`);
 		views.fill(table("Views per source", ["source", "#users", "#open sessions", "#open events", "#sealed sessions", "sealed before", "#cold parts", "#cold rows", "#cold size", "#lag (rows)", "#model version"], s.sources.slice(0, 100).map((one) => {
 			const c = one.cold_parts, lags = one.partitions.map((p) => p.lag).filter(Number.isFinite);
-			return [one.name, num(one.users), num(one.open_sessions), num(one.open_events), num(one.sealed_sessions), stamp(time(one.sealed_before), 2), num(c.parts), num(c.rows), bytes(c.bytes), lags.length ? num(lags.reduce((a, b) => a + b, 0)) : "–", num(one.model_version)];
-		})));
+			return [one.name, num(one.users), num(one.open_sessions), num(one.open_events), num(one.sealed_sessions), stamp(one.sealed_before, 2), num(c.parts), num(c.rows), bytes(c.bytes), lags.length ? num(sum(lags, (n) => n)) : "–", num(one.model_version)];
+		})), `rows held now; ${plural(s.sources.length, "source")}${s.sources.length > 100 ? ", the first 100 shown" : ""}`);
 	}
 
-	return { unmount, update: (kinds) => concerns(kinds, "status") && draw() };
+	return lay(root, "System", "The log, the engine and what they cost.", panels, graphs, { status: draw });
 }
