@@ -12,8 +12,8 @@ use super::occupancy_reply::*;
 use super::params::Params;
 use super::queries::at;
 use super::wire::rfc3339;
-use crate::service::SeriesRequest;
 use crate::service::occupancy::{FlowsPer, floor, width};
+use crate::service::{SeriesRequest, ServiceError};
 use axum::extract::State;
 use axum::response::Response;
 use desireline_dataflows::views::occupancy::tree::Tree;
@@ -105,6 +105,9 @@ pub(super) async fn heat(State(state): State<AppState>, mut params: Params) -> R
         params.mistake("from", format!("a heat map has at most {HEAT_BINS_MAX} bins, not {bins}"));
     }
     params.finish()?;
+    if !state.backend.ready() {
+        return Err(ServiceError::NotReady("the log is being replayed".to_owned()).into());
+    }
     if let Some(token) = at_least {
         state.backend.wait_applied(token, state.config.request_timeout).await?;
     }

@@ -144,6 +144,9 @@ async fn mistakes_in_questions_are_all_named() {
     }
     assert_eq!(fields(&site.get("/api/visits?from=2000-01-01&to=2024-01-01").await), ["space_id", "from"]);
     assert_eq!(fields(&site.get("/api/flows?per=day&from=2024-01-02&to=2024-01-01").await), ["to", "per"]);
+    site.fake.not_ready.store(true, Ordering::SeqCst);
+    assert_eq!(site.get("/api/occupancy/heat?space_id=10").await.status, 503);
+    site.fake.not_ready.store(false, Ordering::SeqCst);
     site.fake.feel(Mood::Broken);
     for path in ["occupancy?space_id=1", "occupancy/now", "visits?space_id=1", "flows"] {
         assert_eq!(site.get(&format!("/api/{path}")).await.status, 500, "{path}");

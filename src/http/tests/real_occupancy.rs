@@ -308,3 +308,43 @@ async fn what_is_usual_comes_from_past_weeks() {
     assert_eq!([&at_work[0]["median"], &at_work[0]["p10"], &at_work[0]["p90"]], [&json!(5), &json!(2), &json!(9)]);
     real.service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_requests_cannot_make_a_circle_between_them() {
+    let real = Real::campus(&[("wifi.spaces_max", "3")]).await;
+    for _ in 0..10 {
+        real.spaces(&[(1, None, None), (2, None, None)]).await;
+        let put = |id: i32, parent: i32| {
+            let body = json!({"space_id": id, "parent_space_id": parent}).to_string();
+            let real = &real;
+            async move { real.ask(Method::PUT, "/api/spaces", &body).await.0 }
+        };
+        let (one, other) = tokio::join!(put(1, 2), put(2, 1));
+        assert_eq!([one, other].iter().filter(|status| **status == 200).count(), 1, "{one} {other}");
+    }
+    let (status, body) = real.ask(Method::PUT, "/api/spaces", r#"{"spaces":[{"space_id":3},{"space_id":4}]}"#).await;
+    assert_eq!((status, &body["errors"][0]["field"]), (400, &json!("spaces")), "one more than may be: {body}");
+    assert_eq!(real.ask(Method::GET, "/api/spaces/3", "").await.0, 404, "and none of them was taken");
+    real.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_bins_outlive_their_sessions_and_others_are_refused() {
+    let settings = [("wifi.horizon", "1d"), ("wifi.retention", "1d"), ("sealing.every", "100ms"), ("wifi.k_anonymity", "2")];
+    let real = Real::campus(&settings).await;
+    real.spaces(&TREE).await;
+    text_sessions(&real).await;
+    let later = at("2024-10-20T12:00:00Z");
+    let token = real.stays(&[("zz", 1000, later, Some(later + HOUR))]).await;
+    real.until("retained", |wifi| wifi["sealing"]["retained_from"].is_string()).await;
+    let kept = real.get(&format!("/api/occupancy?space_id=100&{DAY_OF_TEXT}&at_least={token}")).await;
+    let numbers: Vec<&Value> = kept["rows"].as_array().expect("rows").iter().map(|row| &row["number_connections"]).collect();
+    assert_eq!((numbers, &kept["withheld"]), (vec![&json!(3), &json!(2)], &json!(0)));
+    let room = real.get(&format!("/api/occupancy?space_id=1001&{DAY_OF_TEXT}")).await;
+    assert_eq!((&room["rows"], &room["withheld"]), (&json!([]), &json!(1)), "one is too few to be shown");
+    let (status, body) = real.ask(Method::GET, &format!("/api/occupancy?space_id=100&interval_seconds=1800&{DAY_OF_TEXT}"), "").await;
+    assert_eq!((status, &body["errors"][0]["field"]), (400, &json!("from")), "{body}");
+    let since = real.get("/api/occupancy?space_id=100&interval_seconds=1800&from=2024-10-20T12:00:00Z&to=2024-10-21").await;
+    assert_eq!(since["withheld"], 2, "these are still counted");
+    real.service.stop().await;
+}

@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 
+/// How often visits are asked for until nothing has changed in between.
+const VISITS_TRIES: u32 = 5;
+
 /// The workers' parts of an answer.
 struct Parts {
     as_of: LogicalTime,
@@ -251,10 +254,17 @@ impl Inner {
             let inner = self.clone();
             async move { inner.series(&SeriesRequest { roots: vec![space], measure, from, to, at_least: None }).await }
         };
-        let of_days = Measure::Devices(86_400);
-        let visitors = if self.wifi_settings().keeps(86_400) { Some(ask(of_days).await?) } else { None };
-        let At { as_of, value: visits } = ask(Measure::Visits).await?;
-        let lengths = self.cells(Some(space), Measure::Dwell, from, to).await?.value;
+        let mut tries = 0;
+        let (as_of, visits, visitors, lengths) = loop {
+            let visits = ask(Measure::Visits).await?;
+            let lengths = self.cells(Some(space), Measure::Dwell, from, to).await?;
+            let visitors = if self.wifi_settings().keeps(86_400) { Some(ask(Measure::Devices(86_400)).await?) } else { None };
+            tries += 1;
+            let is_of_one_time = visits.as_of == lengths.as_of && visitors.as_ref().is_none_or(|at| at.as_of == visits.as_of);
+            if is_of_one_time || tries == VISITS_TRIES {
+                break (visits.as_of, visits.value, visitors, lengths.value);
+            }
+        };
         let privacy = self.config.occupancy.privacy;
         let rows = |series: Vec<Series>| series.into_iter().flat_map(|series| series.rows).collect::<BTreeMap<Micros, Cell>>();
         let (visits, visitors) = (rows(visits), visitors.map(|at| rows(at.value)));

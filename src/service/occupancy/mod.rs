@@ -14,8 +14,10 @@
 //! Work on the CPU that grows with the answer happens off the runtime's threads. A question that is not answered within `engine.peek_deadline`,
 //! or has to look at more than `engine.peek_rows_max` sessions, is refused.
 //!
-//! # Known limitation
-//! Where devices with randomised addresses are excluded, the mean length of visits still has theirs in it.
+//! # Known limitations
+//! - Visits are put together from three questions. They are asked again when something changed between them, but not for ever.
+//! - The numbers of all spaces now, and flows, are summed up by the tree as the log has it, which may be a moment ahead of the numbers.
+//! - Where devices with randomised addresses are excluded, the mean length of visits still has theirs in it.
 
 mod dwell;
 mod flows;
