@@ -1,7 +1,7 @@
 //! Opening, taking over, refusing, listing, erasing.
 
 use super::*;
-use crate::log::{LetterFilter, ObjectKind, PurgeUser};
+use crate::log::{LetterFilter, ObjectKind, PurgeStays, PurgeUser};
 use desireline_records::{CatalogEntry, Person, Purged, Reopen, ReopenedDevice, SealedStay};
 use std::sync::Arc;
 
@@ -288,4 +288,47 @@ async fn an_erased_device_leaves_the_records_that_brought_it_back() {
     let nobody = ReopenedDevice { device: EcoString::new(), randomized: false, stays: Vec::new() };
     let first = Control::Reopen(Reopen { source: 1, devices: vec![nobody, device("bob")] });
     assert_eq!(controls, [first, reopen(2, &["ann"]), reopen(1, &["bob"]), reopen(1, &["ann"])], "the last one came after the erasure");
+}
+
+#[tokio::test]
+async fn old_sessions_leave_the_log_and_their_counts_stay() {
+    let store = memory_store();
+    let mut writer = LogWriter::open(store, config()).await.expect("opens");
+    let mut random = Random::new(3);
+    let stay = |start| SealedStay { start, end: start + 1, space: 3, open: false, deleted: false };
+    let reopened = |starts: &[i64]| {
+        let devices =
+            vec![ReopenedDevice { device: "ann".into(), randomized: true, stays: starts.iter().map(|start| stay(*start)).collect() }];
+        vec![Control::Reopen(Reopen { source: 7, devices })]
+    };
+    let nobody =
+        |source, purged| vec![Control::Erase(EraseUser { source, user: "".into(), requested_at: 0, sealed_minutes: Vec::new(), purged })];
+    let event = |random: &mut Random, source, time| Event { source, time, ..event(random) };
+    let (counted, others) = (Purged { applied: 3, ..Purged::default() }, Purged { late: 9, ..Purged::default() });
+    let batches = vec![
+        Batch {
+            time: 1,
+            events: vec![event(&mut random, 7, 99), event(&mut random, 7, 100), event(&mut random, 8, 5)],
+            ..Batch::default()
+        },
+        Batch { time: 2, controls: reopened(&[50, 100]), ..Batch::default() },
+        Batch { time: 3, events: vec![event(&mut random, 7, 20)], ..Batch::default() },
+        Batch { time: 4, events: vec![event(&mut random, 7, 21)], controls: nobody(7, Some(others)), ..Batch::default() },
+        Batch { time: 5, controls: nobody(7, Some(Purged::default())), ..Batch::default() },
+        Batch { time: 6, controls: reopened(&[50]), ..Batch::default() },
+    ];
+    for batch in &batches {
+        writer.append(batch).await.expect("appends");
+    }
+    let stays = PurgeStays { source: 7, start_before: 100, until: 3, record: 5, purged: counted };
+    assert_eq!(writer.compactor().purge_stays(stays.clone()).await.expect("purges").rows_removed, 2);
+    let mut expected = batches;
+    expected[0].events.remove(0);
+    expected[1].controls = reopened(&[100]);
+    expected[2].events.clear();
+    expected[4].controls = nobody(7, Some(counted));
+    assert_eq!(read_all(&writer.reader()).await.expect("reads"), expected);
+    assert_eq!(writer.compactor().purge_stays(stays).await.expect("purges").rows_removed, 0);
+    assert_eq!(read_all(&writer.reader()).await.expect("reads"), expected, "once more changes nothing");
+    assert!(writer.reader().verify(|_| {}).await.expect("verifies").is_clean());
 }
