@@ -198,11 +198,11 @@ impl Shelf {
                     self.chunks.contains_key(&parent) && !unused.contains(&parent)
                 })
             };
-            let kept: Vec<ChunkKey> = unused.iter().filter(|key| is_added_up(key)).copied().collect();
+            let kept: BTreeSet<ChunkKey> = unused.iter().filter(|key| is_added_up(key)).copied().collect();
             if kept.is_empty() {
                 return unused;
             }
-            kept.iter().for_each(|key| drop(unused.remove(key)));
+            unused.retain(|key| !kept.contains(key));
         }
     }
 

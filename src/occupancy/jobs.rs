@@ -41,6 +41,15 @@ pub struct ChunkParams {
 
 pub struct ChunkJob(pub Arc<Inner>);
 
+/// A chunk whose object is written.
+struct Done {
+    chunk: Chunk,
+    run_id: String,
+    counted: Counted,
+    /// The content of each child that was added up.
+    children: BTreeMap<SpaceId, u64>,
+}
+
 pub fn new_run(chunk: &Chunk, inner: &Inner) -> NewRun {
     let job = if chunk.children.is_empty() { SOURCE_JOB } else { DERIVED_JOB };
     NewRun {
@@ -77,7 +86,7 @@ impl Inner {
         } else if let Some(chunk) = self.wanted(params) {
             let (counted, children) = self.count(&chunk).await?;
             self.write(&chunk.key, &counted).await?;
-            self.complete(vec![(chunk, Some(ctx.run_id().to_string()), counted, children)]).await?;
+            self.complete(vec![Done { chunk, run_id: ctx.run_id().to_string(), counted, children }]).await?;
         }
         let shelf = self.book.read();
         let own = |chunk: &&Chunk| chunk.is_completed() && chunk.run_id.as_deref() == Some(ctx.run_id().as_str());
@@ -99,13 +108,13 @@ impl Inner {
     async fn count_together(&self, ctx: &RunContext, params: &ChunkParams) -> Result<(), RunError> {
         let _one_at_a_time = self.together.lock().await;
         let Some(own) = self.wanted(params) else { return Ok(()) };
-        let mut wave = vec![(own, Some(ctx.run_id().to_string()))];
+        let mut wave = vec![(own, ctx.run_id().to_string())];
         {
             let (running, shelf) = (self.running(), self.book.read());
             let from = params.key.of_space(SpaceId::MIN)..=params.key.of_space(SpaceId::MAX);
             for (key, (run_id, opening)) in running.range(from).filter(|(key, _)| **key != params.key) {
                 let chunk = shelf.chunks.get(key).filter(|chunk| chunk.opening == *opening && shelf.is_ready(chunk));
-                wave.extend(chunk.filter(|_| wave.len() < CHUNKS_TOGETHER).map(|chunk| (chunk.clone(), Some(run_id.to_string()))));
+                wave.extend(chunk.filter(|_| wave.len() < CHUNKS_TOGETHER).map(|chunk| (chunk.clone(), run_id.to_string())));
             }
         }
         let spaces: Vec<SpaceId> = wave.iter().map(|(chunk, _)| chunk.key.space_id).collect();
@@ -115,7 +124,8 @@ impl Inner {
         let writes: Vec<BoxFuture<'_, Result<(), RunError>>> =
             wave.iter().zip(&counted).map(|((chunk, _), counted)| self.write(&chunk.key, counted).boxed()).collect();
         let () = futures::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await?;
-        let done = wave.into_iter().zip(counted).map(|((chunk, run_id), counted)| (chunk, run_id, counted, BTreeMap::new()));
+        let done = wave.into_iter().zip(counted);
+        let done = done.map(|((chunk, run_id), counted)| Done { chunk, run_id, counted, children: BTreeMap::new() });
         self.complete(done.collect()).await
     }
 
@@ -125,11 +135,11 @@ impl Inner {
     }
 
     /// Enters what was counted and written.
-    async fn complete(&self, done: Vec<(Chunk, Option<String>, Counted, BTreeMap<SpaceId, u64>)>) -> Result<(), RunError> {
+    async fn complete(&self, done: Vec<Done>) -> Result<(), RunError> {
         let enter = move |draft: &mut super::Draft<'_>| {
-            for (chunk, run_id, counted, children) in done {
+            for Done { chunk, run_id, counted, children } in done {
                 let (content, rows) = (bins::fingerprint(&counted.bins), counted.bins.len() as u64);
-                let outcome = Outcome { content, rows, children, as_of: counted.as_of, run_id };
+                let outcome = Outcome { content, rows, children, as_of: counted.as_of, run_id: Some(run_id) };
                 draft.complete(&chunk.key, chunk.opening, outcome);
             }
             Ok(())

@@ -39,7 +39,8 @@ pub async fn keep(inner: Arc<Inner>, stop: CancellationToken) {
     let mut keeper = Keeper { inner, busy: BTreeSet::new(), tasks: JoinSet::new(), is_tried_again: false };
     keeper.adopt().await;
     loop {
-        (runs.borrow_and_update(), book.borrow_and_update());
+        runs.borrow_and_update();
+        book.borrow_and_update();
         keeper.is_tried_again = false;
         keeper.end_runs().await;
         keeper.begin_runs(&stop).await;

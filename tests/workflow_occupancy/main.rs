@@ -7,5 +7,6 @@ mod campus;
 mod client;
 mod external;
 mod live;
+mod outages;
 #[path = "../support/mod.rs"]
 mod support;
