@@ -29,7 +29,7 @@ use rand::rngs::OsRng;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -204,6 +204,7 @@ fn read(path: &Path) -> Result<String, KeyError> {
 }
 
 /// Replaces the file as a whole.
+#[expect(clippy::disallowed_methods, reason = "the file is synchronised before it, and its folder after it")]
 fn write(path: &Path, text: &str) -> Result<(), KeyError> {
     let fail = |source| KeyError::Io { path: path.to_owned(), what: "written", source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -214,7 +215,15 @@ fn write(path: &Path, text: &str) -> Result<(), KeyError> {
     // What an interrupted attempt has left.
     drop(fs::remove_file(&beside));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(fail)?;
-    let written = file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file.write_all(text.as_bytes()));
+    // Whoever replaces a key, the server can still read it.
+    let mode = match fs::metadata(path) {
+        Ok(before) => {
+            fchown(&file, Some(before.uid()), Some(before.gid())).map_err(fail)?;
+            before.permissions().mode() & 0o777
+        }
+        Err(_) => 0o600,
+    };
+    let written = file.set_permissions(Permissions::from_mode(mode)).and_then(|()| file.write_all(text.as_bytes()));
     written.and_then(|()| file.sync_all()).map_err(fail)?;
     fs::rename(&beside, path).map_err(fail)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
@@ -314,7 +323,8 @@ mod tests {
         assert_eq!(Keys::open(folder.path()).expect_err("a folder").code(), "key_file_unfit");
         assert_eq!(Keys::rotate(&folder.path().join("none")).expect_err("none").code(), "key_file_io");
         let (_folder, path) = file(A, 0o640);
-        assert!(Keys::open(&path).is_ok(), "a group may read it");
+        Keys::rotate(&path).expect("a group may read it");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o640, "and still may");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! # What it promises
 //! * **Deterministic.** The rows of a kind, seed, start and the other options are the same every time and everywhere. Without a
-//!   start it is [`START_DEFAULT`], unless a rate is given: then the rows are of now.
+//!   start it is [`START_DEFAULT`], unless a rate is given: then the rows are of now (and WiFi sessions are told as they happen).
 //! * **Idempotent.** Rows carry ids made from the seed and the start, so that a repeated run, or a retried request, counts once. (A WiFi
 //!   session is identified by its device, space and start.)
 //! * **Bounded.** Memory does not grow with the number of rows; requests under way, retries and rows held back have limits.
@@ -100,6 +100,10 @@ pub async fn run(options: GenerateOptions, mut progress: impl FnMut(Progress) + 
             };
             deliver(Shop::open(settings), &options, &mut progress).await
         }
+        Kind::Wifi if options.is_live_campus() => {
+            let campus = wifi::Campus::live(options.seed, options.users, start, options.rate, options.open, options.duplicates);
+            deliver_due(Disturb::new(campus, options.seed, options.late, options.duplicates), &options, &mut progress).await
+        }
         Kind::Wifi => {
             let campus = wifi::Campus::new(options.seed, options.users, start).opening(options.open);
             deliver(Disturb::new(campus, options.seed, options.late, options.duplicates), &options, &mut progress).await
@@ -146,6 +150,47 @@ async fn deliver<E: Generated>(
             tokio::time::sleep_until(started + Duration::from_secs_f64(done as f64 / options.rate)).await;
         } else {
             tokio::task::yield_now().await;
+        }
+    }
+    sink.finish().await
+}
+
+/// A stream of now is looked at this often.
+const DUE_EVERY: Duration = Duration::from_millis(50);
+
+/// Sends rows when they are due.
+async fn deliver_due<I>(
+    mut rows: Disturb<I>,
+    options: &GenerateOptions,
+    progress: &mut (impl FnMut(Progress) + Send),
+) -> Result<Report, GenerateError>
+where
+    I: Iterator,
+    I::Item: Generated,
+{
+    let mut sink = Sink::open::<I::Item>(options).await?;
+    let mut done = 0;
+    while options.events == 0 || done < options.events {
+        let now = now_micros();
+        let left = if options.events == 0 { u64::MAX } else { options.events - done };
+        let mut taken = 0;
+        while taken < left.min(options.batch_rows as u64) && rows.next_arrival().is_some_and(|due| due <= now) {
+            let Some(row) = rows.next() else { break };
+            sink.push(&row);
+            taken += 1;
+        }
+        done += taken;
+        if taken > 0 && !sink.flush().await? {
+            break;
+        }
+        progress(Progress { rows: done, rows_total: options.events });
+        match rows.next_arrival() {
+            None => break,
+            Some(due) if due > now && done != options.events => {
+                let wait = Duration::from_micros(u64::try_from(due - now).unwrap_or(0));
+                tokio::time::sleep(wait.max(DUE_EVERY)).await;
+            }
+            Some(_) => tokio::task::yield_now().await,
         }
     }
     sink.finish().await

@@ -123,6 +123,11 @@ impl GenerateOptions {
         self.format.unwrap_or(default)
     }
 
+    /// WiFi sessions as they happen, not of a day long past.
+    pub(crate) fn is_live_campus(&self) -> bool {
+        self.kind == Kind::Wifi && self.rate > 0.0 && self.start.is_none()
+    }
+
     pub(crate) fn is_csv(&self) -> bool {
         matches!(&self.to, Target::File(path) if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")))
     }
@@ -164,6 +169,12 @@ impl GenerateOptions {
         }
         if self.open > 0.0 && self.kind != Kind::Wifi {
             return refuse("open", "is for WiFi sessions".into());
+        }
+        if self.is_live_campus() {
+            let most = super::wifi::live_rate_max(self.users, self.open, self.duplicates);
+            if self.rate > most {
+                return refuse("rate", format!("is at most {most:.0} for a campus of {} people; raise the number of users", self.users));
+            }
         }
         if matches!(self.to, Target::Http(_)) && self.kind == Kind::Transactions {
             return refuse("to", format!("the server takes no {} over HTTP; write a file or a topic", self.kind));
@@ -329,6 +340,7 @@ mod tests {
             ("to", http(Kind::Transactions)),
             ("open", GenerateOptions { open: 0.5, ..http(Kind::Clickstream) }),
             ("open", GenerateOptions { open: 1.5, ..http(Kind::Wifi) }),
+            ("rate", GenerateOptions { rate: 1_000.0, users: 10, ..http(Kind::Wifi) }),
             ("shape", GenerateOptions { shape: Shape::RetailRocket, ..file("a.ndjson") }),
             ("shape", GenerateOptions { shape: Shape::RetailRocket, rate: 1.0, ..file("a.csv") }),
         ];

@@ -131,6 +131,30 @@ async fn the_servers_parsers_read_wifi_sessions() {
 }
 
 #[tokio::test]
+async fn a_live_campus_is_told_as_it_happens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("live.ndjson");
+    let before = now_micros();
+    let options = GenerateOptions {
+        events: 200,
+        users: 20_000,
+        rate: 400.0,
+        open: 0.5,
+        ..GenerateOptions::new(Kind::Wifi, Target::File(path.clone()))
+    };
+    let report = run(options, |_| ()).await.expect("a run");
+    let after = now_micros();
+    assert_eq!(report.rows, 200);
+    let wifi = WifiRules { source: 2_000, max_session: DAY, strict_mac: true, pseudonyms: None };
+    let validator = Validator { wifi: Some(wifi), max_future: 0, ..Validator::default() };
+    for line in std::fs::read_to_string(&path).expect("a file").lines() {
+        let event = formats::wifi::read(&validator, 2_000, line.as_bytes(), after).expect("nothing lies in the future");
+        let told = event.stay.and_then(|stay| stay.end).unwrap_or(event.time);
+        assert!(told >= before, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn the_servers_csv_reader_takes_both_shapes() {
     let folder = tempfile::tempdir().expect("a folder");
     for shape in [Shape::Shop, Shape::RetailRocket] {

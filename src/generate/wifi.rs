@@ -7,6 +7,9 @@
 //! Four phones in ten have made their address up.
 //!
 //! Where they stay: [`super::spaces`]. Each room has two sensors. Times are UTC.
+//!
+//! A live campus ([`Campus::live`]) never sleeps, and its rows are due when they are told. It has so many people that they send the rows
+//! asked for, or, where that are too few, people who move faster.
 
 use super::disturb::Arriving;
 use super::random::Random;
@@ -132,10 +135,59 @@ pub struct Campus {
     random: Random,
     stays: BinaryHeap<Reverse<Stay>>,
     open: f64,
+    pace: Pace,
+}
+
+/// How people live.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// They go home.
+    rhythm: bool,
+    /// What stays and walks are shortened by.
+    scale: f64,
+}
+
+impl Pace {
+    fn scaled(self, length: Micros) -> Micros {
+        (length as f64 * self.scale) as Micros
+    }
+}
+
+/// Sessions per second and person, by day: a phone has one in 2,430 s, a laptop in 13,650 s, a static device in 23,430 s.
+const NATURAL_RATE: f64 = 1.0 / 2_430.0 + 0.6 / 13_650.0 + 0.1 / 23_430.0;
+/// Nobody moves faster: stays of three seconds.
+const SCALE_MIN: f64 = 0.01;
+
+/// How many people send so many rows a second, of which each session has `rows`, and how much faster they have to live.
+fn crowd(people: u32, rate: f64, rows: f64) -> (u32, f64) {
+    let each = NATURAL_RATE * rows;
+    let people = f64::from(people).min((rate / each).ceil()).max(1.0);
+    (people as u32, (people * each / rate).min(1.0))
+}
+
+/// The highest rate of a live campus.
+pub fn live_rate_max(people: u32, open: f64, duplicates: f64) -> f64 {
+    f64::from(people.max(1)) * NATURAL_RATE * (1.0 + open) * (1.0 + duplicates) / SCALE_MIN
 }
 
 impl Campus {
     pub fn new(seed: u64, people: u32, start: Micros) -> Self {
+        Self::with_pace(seed, people, start, Pace { rhythm: true, scale: 1.0 })
+    }
+
+    /// A campus in full swing at `now`, whose rows are due from then on: `rate` of them a second, copies included.
+    pub fn live(seed: u64, people: u32, now: Micros, rate: f64, open: f64, duplicates: f64) -> Self {
+        let (people, scale) = crowd(people, rate, (1.0 + open) * (1.0 + duplicates));
+        let pace = Pace { rhythm: false, scale };
+        // Half a day later, when people have scattered.
+        let mut campus = Self::with_pace(seed, people, now - pace.scaled(12 * HOUR), pace).opening(open);
+        while campus.stays.peek().is_some_and(|Reverse(stay)| stay.due() < now) {
+            campus.next();
+        }
+        campus
+    }
+
+    fn with_pace(seed: u64, people: u32, start: Micros, pace: Pace) -> Self {
         let mut random = Random::new(seed, 0x31F1);
         let mut stays = BinaryHeap::new();
         let mut number = 0;
@@ -153,12 +205,12 @@ impl Campus {
                 // Locally administered: the second lowest bit of the first byte; the number keeps addresses apart.
                 let made_up = device == Device::Phone && person % 5 < 2;
                 let mac = if made_up { 0x0200_0000_0000 } else { 0 } | (number << 8) | random.below(256);
-                let from = start + random.between(0, HOUR / SECOND) * SECOND;
+                let from = start + pace.scaled(random.between(0, HOUR / SECOND) * SECOND);
                 let stay = Stay { end: 0, opens: false, sensor: 1, mac, start: from, room: home, home, device };
-                stays.push(Reverse(settle(stay, from, &mut random)));
+                stays.push(Reverse(settle(stay, from, pace, &mut random)));
             }
         }
-        Self { random, stays, open: 0.0 }
+        Self { random, stays, open: 0.0, pace }
     }
 
     /// This share of the sessions is also told when it begins.
@@ -193,8 +245,8 @@ impl Iterator for Campus {
             Device::Laptop => self.random.between(5, 90) * MINUTE,
             Device::Phone => self.random.between(1, 15) * MINUTE,
         };
-        let from = stay.end + pause;
-        let next = settle(stay, from, &mut self.random);
+        let from = stay.end + self.pace.scaled(pause);
+        let next = settle(stay, from, self.pace, &mut self.random);
         let opens = self.open > 0.0 && self.random.chance(self.open);
         self.stays.push(Reverse(Stay { opens, ..next }));
         Some(session)
@@ -202,13 +254,14 @@ impl Iterator for Campus {
 }
 
 /// The device's next stay, at `from` or when its owner is next there.
-fn settle(stay: Stay, from: Micros, random: &mut Random) -> Stay {
+fn settle(stay: Stay, from: Micros, pace: Pace, random: &mut Random) -> Stay {
+    let present = |random: &mut Random| if pace.rhythm { present(from, random) } else { from };
     let (start, room, length) = match stay.device {
         Device::Static => (from, stay.home, random.between(60, 720) * MINUTE),
-        Device::Laptop => (present(from, random), near(stay.home, random, 0.7), random.between(60, 300) * MINUTE),
-        Device::Phone => (present(from, random), near(stay.home, random, 0.4), random.between(300, 3_600) * SECOND),
+        Device::Laptop => (present(random), near(stay.home, random, 0.7), random.between(60, 300) * MINUTE),
+        Device::Phone => (present(random), near(stay.home, random, 0.4), random.between(300, 3_600) * SECOND),
     };
-    Stay { start, end: start + length, room, sensor: 1 + random.below(2) as u8, ..stay }
+    Stay { start, end: start + pace.scaled(length).max(SECOND), room, sensor: 1 + random.below(2) as u8, ..stay }
 }
 
 /// `from`, or a moment of the next weekday morning when it lies in the night or on a weekend.
@@ -320,6 +373,20 @@ mod tests {
         let share = f64::from(opened) / f64::from(closed);
         assert!((0.45..0.6).contains(&share), "{share}");
         assert!(open.len() <= 400, "only those under way are open: {}", open.len());
+    }
+
+    #[test]
+    fn a_live_campus_sends_what_is_asked_for_from_now_on() {
+        const NOW: Micros = 1_736_640_000_000_000; // A Sunday's midnight.
+        for (people, rate) in [(300, 2.0), (100_000, 5.0)] {
+            let rows: Vec<WifiSession> = Campus::live(7, people, NOW, rate, 0.5, 0.0).take(6_000).collect();
+            assert!(rows.is_sorted_by_key(|row| row.arrival) && rows[0].arrival >= NOW);
+            assert!(rows.iter().all(|row| row.start <= row.arrival && row.end.is_none_or(|end| end == row.arrival && end > row.start)));
+            let seconds = (rows[5_999].arrival - NOW) as f64 / SECOND as f64;
+            let seen = 6_000.0 / seconds;
+            assert!((0.8 * rate..1.25 * rate).contains(&seen), "{seen} rows a second instead of {rate}");
+        }
+        assert!((25.0..50.0).contains(&(live_rate_max(1_000, 0.0, 0.0))), "{}", live_rate_max(1_000, 0.0, 0.0));
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn no_dead_letter_holds_an_address() {
         format!(r#"{{"mac_address":"{MAC}","space_id":1,"sensor_id":"ap of {MAC}","start_time":"x"}}"#),
         format!(r#"{{"mac_address":"{MAC}","space_id":1,"sensor_id":"{bare}","start_time":"x"}}"#),
         format!(r#"{{"mac_address":"{bare}","space_id":1,"start_time":"{}"}}"#, MAC.to_uppercase()),
-        format!(r#"{{"mac_address":"x","space_id":1,"start_time":"001b.4411.3ab7"}}"#),
+        r#"{"mac_address":"x","space_id":1,"start_time":"001b.4411.3ab7"}"#.to_owned(),
         format!(r#"{{"mac_address":"{MAC}","space_id":1,"start_time":"#),
         format!(r#"{{"mac_address":["{MAC}"],"space_id":1}}"#),
         format!(r#"{{"mac":"{MAC}","space_id":1}}"#),
