@@ -175,11 +175,10 @@ fn the_campus_shows_numbers_of_the_api_and_leads_down_into_spaces() {
     // Both rooms are rows of the heat map; the stacks had two devices more than they are made for.
     page.wait_for(&format!("document.querySelector('{HEAT} path.over')?.getAttribute('d')"));
     assert!(page.text("main").contains("above capacity"));
-    let mut words = read_aloud(&page, HEAT, "ArrowDown");
-    for _ in 0..3 {
-        words = read_aloud(&page, HEAT, "ArrowLeft");
-    }
-    assert!(words.starts_with("Stacks, ") && words.contains("12 devices") && words.contains("120 % of 10"), "{words}");
+    read_aloud(&page, HEAT, "ArrowDown");
+    let mut steps = (0..5).map(|_| read_aloud(&page, HEAT, "ArrowLeft"));
+    let words = steps.find(|words| words.contains("12 devices")).expect("the hour in which the stacks were full");
+    assert!(words.starts_with("Stacks, ") && words.contains("120 % of 10"), "{words}");
     // Down by keyboard, by the tree, and back by the browser; the address can be shared.
     read_aloud(&page, HEAT, "Enter");
     page.wait_for(
@@ -215,8 +214,27 @@ fn a_late_session_marks_the_bins_that_it_corrects() {
     page.wait_for("/peak 13/.test(document.querySelector('svg.chart')?.textContent) && document.querySelectorAll('.mark[d]:not([d=\"\"])').length === 2");
     page.wait_for("document.querySelector('.feed .fix')?.textContent === '12 → 13'");
     assert!(page.text(".feed").contains("Reading room"));
-    let words = (0..4).map(|_| read_aloud(&page, HEAT, "ArrowLeft")).find(|words| words.contains("13 devices")).expect("the corrected bin");
+    let words = (0..5).map(|_| read_aloud(&page, HEAT, "ArrowLeft")).find(|words| words.contains("13 devices")).expect("the corrected bin");
     assert!(words.contains("corrected: 12 before, 13 after"), "{words}");
+}
+
+#[test]
+fn a_space_that_fills_up_is_told_at_once() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    fill_campus(&server);
+    let page = open(&browser, &server, "campus?space=1", Look::DESKTOP);
+    page.wait_for(DRAWN);
+    page.wait_for("/no space crossed a share of its capacity/.test(document.body.innerText)");
+    let open_session =
+        |device: u64| json!({ "mac_address": format!("00:00:5e:00:53:{device:02x}"), "space_id": 3, "start_time": rfc3339(now_s() - 1) });
+    post_sessions(&server, (100..109).map(open_session).collect());
+    page.wait_for("/above 80 %: 9 \\/ 10/.test(document.querySelector('.feed')?.innerText) && /Stacks/.test(document.querySelector('.feed').innerText)");
+    page.wait_for("[...document.querySelectorAll('.bars button')].some(b => /^Stacks\\s+9 \\/ 10/.test(b.innerText))");
+    let lost = json!({ "mac_address": "00:00:5e:00:53:77", "space_id": 4_711, "start_time": rfc3339(now_s() - 1) });
+    post_sessions(&server, vec![lost]);
+    page.wait_for("/1 session in spaces that are not known/.test(document.body.innerText)");
+    assert_eq!(page.errors(), Vec::<String>::new());
 }
 
 #[test]

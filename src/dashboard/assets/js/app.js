@@ -1,4 +1,4 @@
-// Boot, navigation, the header, and handing changes to the page on show.
+// Boot, navigation, header.
 
 import { attrs, byId, h, fill, keyed, text, hideTip, store, allSources, subscribe, touch, setToken, connWords, NAV, route, linkTo, setParams, readFilters, clock, stamp, zone, span, fixed, plural } from "./kit.js";
 import { connect } from "./stream.js";

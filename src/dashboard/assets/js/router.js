@@ -1,4 +1,4 @@
-// Addresses: `#/page?name=value`. Filters live in the address, so a view can be shared.
+// Addresses: `#/page?name=value`. Filters live there, so a view can be shared.
 
 import { store, touch } from "./state.js";
 

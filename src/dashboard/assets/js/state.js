@@ -1,6 +1,6 @@
 // The one store. Who listens is drawn once per animation frame, and not in a hidden tab.
 
-import { Minutes, MINUTE } from "./fold.js";
+import { Minutes, MINUTE, clamp } from "./fold.js";
 import { time } from "./format.js";
 
 export const store = {
@@ -92,6 +92,6 @@ export function minuteDomain() {
 export const minuteRange = () => (store.filter.from === null ? minuteDomain() : [store.filter.from, store.filter.to]);
 
 export function liveDomain() {
-	const end = now(), first = store.history[0]?.t ?? end;
-	return [Math.min(end - MINUTE, Math.max(end - 10 * MINUTE, first)), end];
+	const end = now();
+	return [clamp(store.history[0]?.t ?? end, end - 10 * MINUTE, end - MINUTE), end];
 }

@@ -3,10 +3,10 @@ import { h, panel, poll, store, allSources, mainSource, sourceName, address, cur
 const SAMPLES = ["200", "1000", "3000"], LISTED = 300;
 
 export function mount(root) {
-	const sample = () => param("users", SAMPLES, "1000"), numbers = FEATURES.map((_, i) => String(i)), pair = () => [Number(param("x", numbers, "0")), Number(param("y", numbers, "3"))];
+	const sample = () => param("users", SAMPLES, "1000"), numbers = Object.keys(FEATURES), pair = () => [+param("x", numbers, "0"), +param("y", numbers, "3")];
 	const api = () => mainSource() !== null && address("api/journeys", { source_id: mainSource(), limit: sample() });
 	const axis = (name, i) => choice(name, FEATURES.map((label, k) => [String(k), label]), String(pair()[i]), (v) => (setParams({ [name]: v }), drawDots()));
-	const paths = panel("Desire lines", api, { tools: [choice("Users", SAMPLES.map((n) => [n, num(Number(n))]), sample(), (v) => (setParams({ users: v }), ask.soon()))] });
+	const paths = panel("Desire lines", api, { tools: [choice("Users", SAMPLES.map((n) => [n, num(+n)]), sample(), (v) => (setParams({ users: v }), ask.soon()))] });
 	const listed = panel("Users on the chosen line", api, { polls: paths });
 	const clusters = panel("Clusters", () => address("api/clusters", { source_id: mainSource() }), { width: "w8" });
 	const dots = panel("Users by two features", api, { unit: "dots grow with the users on them", width: "w4", polls: paths, tools: [axis("x", 0), axis("y", 1)] });

@@ -37,11 +37,10 @@ export const statusApi = () => address("api/status");
 
 export function sourcesPanel(most) {
 	const p = panel("Sources", statusApi, { unit: "rows since the source began; every row received is accounted for" }), list = h("div");
-	return Object.assign(p, {
-		show(sources) {
-			if (!sources.length) return p.empty("Nothing has come from a source yet. Send an event:", curlEvent());
-			p.ready(list);
-			keyed(list, sources.slice(0, most), (s) => s.source_id, create, set);
-		},
-	});
+	p.show = (sources) => {
+		if (!sources.length) return p.empty("Nothing has come from a source yet. Send an event:", curlEvent());
+		p.ready(list);
+		keyed(list, sources.slice(0, most), (s) => s.source_id, create, set);
+	};
+	return p;
 }
