@@ -237,6 +237,26 @@ fn the_generated_campus_counts_once_by_whichever_way_it_comes() {
     assert!(wrong.stderr.contains("2000"), "{}", wrong.stderr);
 }
 
+/// A live stream by topic: what the generator has told is in the server, open sessions included, and none of it lies ahead of the clock.
+#[test]
+fn a_generated_stream_of_a_topic_is_read_as_it_happens() {
+    let Some(kafka) = Kafka::from_env() else { return };
+    let topic = kafka.create_topic("wifi-live", 3);
+    let config = format!(
+        "[ingest]\nmax_future = \"0s\"\n[[source]]\nname = \"wifi\"\nsource_id = {SOURCE}\nkind = \"kafka\"\nformat = \"wifi\"\n\
+         brokers = [\"{}\"]\ntopics = [\"{topic}\"]\nrefresh_every = \"300ms\"\n",
+        kafka.brokers()
+    );
+    let server = Server::new().config(config).start();
+    let to = format!("kafka://{}/{topic}", kafka.brokers());
+    let live = ["generate", "wifi", "--rate", "500", "--users", "20000", "--events", "1000", "--open", "0.5", "--to", &to];
+    desireline(server.folder(), &live).expect_code(0);
+    let status = wait_received(&server.http, 1_000);
+    assert_eq!(counts(&status), [1_000, 1_000, 0, 0, 0], "{}", source_status(&status, SOURCE));
+    let open = rows_of_log(&server).lines().filter(|line| line.contains("\"end_time\":null")).count();
+    assert!((200..500).contains(&open), "{open} rows of open sessions");
+}
+
 #[track_caller]
 fn assert_counts_nothing(folder: &Path, arguments: &[&str]) {
     let told = desireline(folder, arguments).expect_code(0).stdout;
