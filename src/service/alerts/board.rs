@@ -54,6 +54,8 @@ pub struct Board {
     sums: HashMap<SpaceId, Cell>,
     /// Spaces with a capacity.
     limited: BTreeMap<SpaceId, u32>,
+    /// Of these, those whose number or capacity has changed since the last look.
+    touched: BTreeSet<SpaceId>,
     above: BTreeSet<Share>,
     /// Reached within the running bin.
     reached: BTreeSet<Share>,
@@ -78,7 +80,7 @@ impl Board {
     /// What stands above a share already has been told of.
     pub fn take_for_told(&mut self, tree: &Tree, own: impl IntoIterator<Item = (SpaceId, Cell)>) {
         self.load(self.begin, tree.clone(), own);
-        for share in self.shares() {
+        for share in self.shares(self.limited.keys()) {
             if self.reaches(share) {
                 self.above.insert(share);
             }
@@ -104,6 +106,7 @@ impl Board {
         let own: Vec<(SpaceId, Cell)> = self.own.iter().map(|(space, cell)| (*space, *cell)).collect();
         own.into_iter().for_each(|(space, cell)| self.lift(space, cell));
         let limited = &self.limited;
+        self.touched = limited.keys().copied().collect();
         self.above.retain(|(space, _)| limited.contains_key(space));
     }
 
@@ -111,9 +114,11 @@ impl Board {
         if !self.tree.contains(space) {
             return;
         }
-        self.sums.entry(space).or_default().add(cell);
-        for above in self.tree.ancestors(space) {
-            self.sums.entry(above).or_default().add(cell);
+        for space in std::iter::once(space).chain(self.tree.ancestors(space)) {
+            self.sums.entry(space).or_default().add(cell);
+            if self.limited.contains_key(&space) {
+                self.touched.insert(space);
+            }
         }
     }
 
@@ -143,8 +148,8 @@ impl Board {
         self.sum_up();
     }
 
-    fn shares(&self) -> Vec<Share> {
-        self.limited.keys().flat_map(|space| self.percent.iter().map(|percent| (*space, *percent))).collect()
+    fn shares<'a>(&self, spaces: impl Iterator<Item = &'a SpaceId>) -> Vec<Share> {
+        spaces.flat_map(|space| self.percent.iter().map(|percent| (*space, *percent))).collect()
     }
 
     /// The number of a space as it counts, in hundredths of a device; and its capacity.
@@ -172,7 +177,8 @@ impl Board {
     /// What has been crossed in the running bin since the last look.
     pub fn look(&mut self) -> Vec<Crossing> {
         let mut crossings = Vec::new();
-        for share in self.shares() {
+        let touched = std::mem::take(&mut self.touched);
+        for share in self.shares(touched.iter()) {
             if self.reaches(share) {
                 self.reached.insert(share);
                 if self.above.insert(share) {
@@ -188,8 +194,8 @@ impl Board {
     /// The running bin is over.
     pub fn end_bin(&mut self) -> Vec<Crossing> {
         let mut crossings = self.look();
-        for share in self.shares() {
-            if self.above.contains(&share) && self.has_left(share) {
+        for share in self.above.clone() {
+            if self.has_left(share) {
                 self.above.remove(&share);
                 crossings.extend(self.tell(share, Direction::Down));
             }

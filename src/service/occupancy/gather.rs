@@ -114,7 +114,7 @@ impl Inner {
         let as_of = parts.as_of;
         let (inner, roots) = (self.clone(), roots.clone());
         let series = self.working(move || async move {
-            let mut sums: Vec<Sums> = roots.iter().map(|_| Sums::new(from, to, measure.width())).collect();
+            let mut sums = Sums::several(roots.len(), from, to, measure.width());
             if !parts.is_open(from) && !parts.standing.cold_cells.is_empty() {
                 let groups: Vec<BTreeSet<SpaceId>> = subtrees.into_iter().map(|spaces| spaces.into_iter().collect()).collect();
                 let cells = &parts.standing.cold_cells;
@@ -152,7 +152,7 @@ impl Inner {
         let (inner, roots) = (self.clone(), roots.to_vec());
         let series = self.working(move || async move {
             let width = width(interval);
-            let mut sums: Vec<Sums> = roots.iter().map(|_| Sums::new(from, to, width)).collect();
+            let mut sums = Sums::several(roots.len(), from, to, width);
             let mut memory = Vec::new();
             for answer in parts.answers {
                 add_all(&mut sums, answer.series);

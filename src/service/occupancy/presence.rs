@@ -66,7 +66,7 @@ mod tests {
         let sessions = newest_of(Vec::new(), sessions);
         // Space 1 lies under both roots, space 2 under the second one.
         let roots_of = HashMap::from([(1, vec![0, 1]), (2, vec![1])]);
-        let mut sums = [Sums::new(0, 100, 10), Sums::new(0, 100, 10)];
+        let mut sums = Sums::several(2, 0, 100, 10);
         count(&sessions, &roots_of, &mut sums, 10, before);
         sums.into_iter().map(|sums| sums.rows().into_iter().map(|(time, cell)| (time, cell.count)).collect()).collect()
     }

@@ -1,13 +1,13 @@
 //! Sums of cells by time.
 //!
-//! A year of a building is half a million cells of rooms that become some thousand sums, so a range of up to [`DENSE_MAX`] bins is one row
-//! of memory; a longer one (a question without bounds) is a map of what there is.
+//! A year of a building is half a million cells of rooms that become some thousand sums, so up to [`DENSE_MAX`] bins of all series together
+//! are rows of memory; more (a question without bounds) are maps of what there is.
 
 use desireline_records::{Cell, Micros};
 use std::collections::BTreeMap;
 
 /// Bins that are kept side by side: 24 bytes each.
-const DENSE_MAX: i64 = 1 << 18;
+const DENSE_MAX: i64 = 1 << 21;
 
 pub(super) struct Sums {
     from: Micros,
@@ -18,11 +18,16 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Of cells whose time lies in `[from, to)`, `width` apart.
-    pub fn new(from: Micros, to: Micros, width: Micros) -> Self {
+    /// Some series of cells whose time lies in `[from, to)`, `width` apart.
+    pub fn several(series: usize, from: Micros, to: Micros, width: Micros) -> Vec<Self> {
+        let bins_max = DENSE_MAX / (series.max(1) as i64);
+        (0..series).map(|_| Self::new(from, to, width, bins_max)).collect()
+    }
+
+    fn new(from: Micros, to: Micros, width: Micros, bins_max: i64) -> Self {
         let first = from.div_euclid(width);
         let bins = to.saturating_sub(1).div_euclid(width).saturating_sub(first).saturating_add(1);
-        let dense = if (0..=DENSE_MAX).contains(&bins) { vec![Cell::ZERO; bins as usize] } else { Vec::new() };
+        let dense = if (0..=bins_max).contains(&bins) { vec![Cell::ZERO; bins as usize] } else { Vec::new() };
         Self { from, to, width, dense, sparse: BTreeMap::new() }
     }
 
@@ -56,7 +61,12 @@ mod tests {
     }
 
     fn sums(from: Micros, to: Micros) -> Vec<(Micros, i64)> {
-        let mut sums = Sums::new(from, to, 10);
+        let [dense, sparse] = [DENSE_MAX, 0].map(|bins_max| sums_in(Sums::new(from, to, 10, bins_max)));
+        assert_eq!(dense, sparse);
+        dense
+    }
+
+    fn sums_in(mut sums: Sums) -> Vec<(Micros, i64)> {
         for (time, count) in [(-10, 1), (0, 2), (10, 3), (10, 4), (20, 5), (20, -5), (30, 7)] {
             sums.add(time, one(count));
         }
