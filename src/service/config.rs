@@ -1,7 +1,7 @@
 //! The settings of the service, validated and complete. The file format and its defaults live in `crate::config`.
 
-use super::occupancy::OccupancyConfig;
 use super::WifiIngestConfig;
+use super::occupancy::OccupancyConfig;
 use desireline_records::words::Words;
 use desireline_records::{Micros, SourceSettings};
 use std::collections::BTreeMap;

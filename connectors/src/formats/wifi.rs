@@ -15,7 +15,7 @@
 //!   them only what can be read as what it should be, or is short and neither looks like an address nor repeats the id.
 //! - Any other row is withheld: its length and a keyed hash stand for it, so that equal ones can be told.
 //!
-//! [`REPLACED`] is no [`Format`](super::Format): nobody outside can send it, so nobody can speak for a device whose pseudonym he has seen.
+//! [`REPLACED`] is no [`Format`]: nobody outside can send it, so nobody can speak for a device whose pseudonym he has seen.
 //!
 //! # Known limitations
 //! - A row that is withheld cannot be replayed, and the erasure of its device finds it only when its id could be read.
