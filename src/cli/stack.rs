@@ -71,7 +71,6 @@ impl Stack {
             finished = restored.finished,
             "runs restored"
         );
-        self.occupancy.begin(|kind| self.service.documents(kind));
         Ok(())
     }
 

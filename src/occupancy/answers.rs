@@ -58,7 +58,8 @@ impl Inner {
             let counted = if has_any { space_id } else { dataset.root_space_id };
             let total_chunks = chunks(counted).count();
             let completed_chunks = chunks(counted).filter(|chunk| chunk.is_none_or(Chunk::is_completed)).count();
-            let failed = shelf.first_failed(dataset, space_id).map(|chunk| chunk.error.clone().unwrap_or_default());
+            let failed = (dataset.state == State::Failed).then(|| shelf.first_failed(dataset, space_id)).flatten();
+            let failed = failed.map(|chunk| chunk.error.clone().unwrap_or_default());
             let is_planned = hierarchy.is_some();
             let state = match dataset.state {
                 State::Pending => State::Pending,

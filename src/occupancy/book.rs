@@ -441,13 +441,13 @@ impl Draft<'_> {
         Ok(count)
     }
 
-    /// A dataset fails with its first chunk, and runs again when none of them is failed any more.
+    /// A dataset fails with its first chunk, also one that was completed before, and runs again when none of them is failed any more.
     fn judge_datasets(&mut self) {
         let touched: Vec<Chunk> = self.changes.chunks.values().flatten().cloned().collect();
         let ids: BTreeSet<u64> = self.shelf.datasets.keys().chain(self.changes.datasets.keys()).copied().collect();
         for id in ids {
             let Ok(dataset) = self.dataset(id) else { continue };
-            if !matches!(dataset.state, State::Running | State::Failed) || !dataset.has_range {
+            if dataset.state == State::Pending || !dataset.has_range {
                 continue;
             }
             let hierarchy = self.changes.hierarchies.get(&id).or_else(|| self.shelf.hierarchies.get(&id));
@@ -461,7 +461,11 @@ impl Draft<'_> {
             if error.is_none() && dataset.state == State::Failed {
                 error = self.any_failed(dataset, hierarchy);
             }
-            let state = if error.is_some() { State::Failed } else { State::Running };
+            let state = match (&error, dataset.state) {
+                (Some(_), _) => State::Failed,
+                (None, State::Failed) => State::Running,
+                (None, as_it_is) => as_it_is,
+            };
             if state != dataset.state {
                 let judged = Dataset { state, error, ..dataset.clone() };
                 self.put_dataset(judged);

@@ -97,14 +97,19 @@ fn plain_scheme(url: &str) -> String {
     }
 }
 
-/// The folder or URL under which objects lie.
+/// The folder or URL under which objects lie: beside the log, unless they have a place of their own.
 pub fn store_url(config: &Config) -> String {
-    config.occupancy.store_url.clone().unwrap_or_else(|| config.data.dir.join("datasets").display().to_string())
+    let beside = || match &config.data.store_url {
+        Some(url) => format!("{}/datasets", url.trim_end_matches('/')),
+        None => config.data.dir.join("datasets").display().to_string(),
+    };
+    config.occupancy.store_url.clone().unwrap_or_else(beside)
 }
 
 pub fn store(config: &Config) -> Result<Store, ConfiguredError> {
-    Store::open(&store_url(config), &config.occupancy.store_options.0)
-        .map_err(|error| refuse(format!("store_url: {error} ({})", error.hint())))
+    let own = config.occupancy.store_url.is_some();
+    let options = if own { &config.occupancy.store_options } else { &config.data.store_options };
+    Store::open(&store_url(config), &options.0).map_err(|error| refuse(format!("store_url: {error} ({})", error.hint())))
 }
 
 #[cfg(test)]
@@ -138,6 +143,14 @@ mod tests {
         assert!(error(&[("DESIRELINE__OCCUPANCY__SOURCE", "external")]).contains("TIPPERS_DB_URL"));
         let text = error(&[("TIPPERS_DB_URL", "postgres://u:secret@host:port/db")]);
         assert!(text.starts_with("occupancy: ") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn objects_lie_beside_the_log_unless_they_have_a_place_of_their_own() {
+        assert_eq!(store_url(&config(&[("DESIRELINE__DATA__DIR", "/srv/d")])), "/srv/d/datasets");
+        let remote = ("DESIRELINE__DATA__STORE_URL", "s3://bucket/log/");
+        assert_eq!(store_url(&config(&[remote])), "s3://bucket/log/datasets");
+        assert_eq!(store_url(&config(&[remote, ("DESIRELINE__OCCUPANCY__STORE_URL", "/else")])), "/else");
     }
 
     #[test]

@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 pub const SOURCE_JOB: &str = "materialize_source_chunk_job";
 pub const DERIVED_JOB: &str = "materialize_derived_chunk_job";
+/// In the logs of derived chunks' runs: who saw that their children were there. See `keeper`.
+pub const SENSOR: &str = "occupancy_space_chunk_sensor";
 
 /// Objects of children that are read together.
 const READS_AT_ONCE: usize = 8;
@@ -81,6 +83,9 @@ impl Job for ChunkJob {
 
 impl Inner {
     async fn count_chunk(&self, ctx: &RunContext, params: &ChunkParams) -> Result<Value, RunError> {
+        if let Some(chunk) = self.wanted(params).filter(|chunk| !chunk.children.is_empty()) {
+            ctx.log(LogLevel::Info, SENSOR, format!("the chunks of all {} children are completed", chunk.children.len()));
+        }
         if self.sessions.is_live() {
             self.count_together(ctx, params).await?;
         } else if let Some(chunk) = self.wanted(params) {

@@ -99,6 +99,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     };
     if restored.is_ok() && !stop.is_cancelled() {
         tracing::info!(as_of = *stack.service.as_of().borrow(), "ready");
+        stack.occupancy.begin(|kind| stack.service.documents(kind));
         kafka::spawn(config, &stack.service, &mut feeds, &stop);
         if demo {
             feeds.spawn(demo::run(config.demo.clone(), stack.service.clone(), stop.clone()));
