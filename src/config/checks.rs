@@ -209,6 +209,9 @@ fn wifi(config: &Config, checker: &mut Checker<'_>) {
     if wifi.source_id == config.interactions.source_id {
         checker.refuse("wifi.source_id", "is also interactions.source_id: WiFi sessions have a source of their own", None);
     }
+    if config.projection.kafka.forward_source == Some(wifi.source_id) {
+        checker.refuse("projection.kafka.forward_source", "is wifi.source_id: WiFi sessions are not passed on", None);
+    }
     for percent in wifi.alert_percent.iter().filter(|percent| !(1..=1_000).contains(*percent)) {
         checker.refuse("wifi.alert_percent", format!("{percent} does not lie between 1 and 1000"), None);
     }
@@ -255,6 +258,7 @@ mod tests {
             (&[("WIFI__INTERVALS", "")], "wifi.intervals"),
             (&[("WIFI__MAX_OPEN", "2d"), ("WIFI__MAX_SESSION", "1d")], "wifi.max_open"),
             (&[("WIFI__SOURCE_ID", "7"), ("INTERACTIONS__SOURCE_ID", "7")], "wifi.source_id"),
+            (&[("PROJECTION__KAFKA__FORWARD_SOURCE", "2000")], "projection.kafka.forward_source"),
             (&[("WIFI__ALERT_PERCENT", "0")], "wifi.alert_percent"),
             (&[("WIFI__ALERT_PERCENT", "80, 1001")], "wifi.alert_percent"),
             (&source("7", "wifi"), "source[0].format"),
