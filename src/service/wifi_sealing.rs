@@ -38,7 +38,7 @@ pub(super) use recount::Rows;
 use super::{Inner, NO_PANIC, Service, ServiceError};
 use desireline_connectors::cold::{CellCacheStats, ColdError};
 use desireline_dataflows::query::{Answer, Query};
-use desireline_dataflows::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, Standing, WifiStats};
+use desireline_dataflows::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, Standing};
 use desireline_records::time::{DAY, now_micros};
 use desireline_records::{ColdPart, LogicalTime, Micros, SourceId};
 use ecow::EcoString;
@@ -46,6 +46,9 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// How soon devices are reopened that had to wait for others.
+const REOPEN_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WifiSealingConfig {
@@ -163,23 +166,6 @@ impl Service {
     }
 }
 
-impl Service {
-    /// What memory holds of WiFi sessions, over all workers.
-    pub async fn wifi_memory(&self) -> Result<WifiStats, ServiceError> {
-        let (_, parts) = self.inner.ask(Query::Overview).await?;
-        let mut sum = WifiStats::default();
-        for part in parts {
-            let Answer::Overview { worker, .. } = part else { continue };
-            let of = worker.wifi;
-            (sum.devices, sum.stays, sum.open, sum.cells) =
-                (sum.devices + of.devices, sum.stays + of.stays, sum.open + of.open, sum.cells + of.cells);
-            (sum.pending, sum.unknown_space) = (sum.pending + of.pending, sum.unknown_space + of.unknown_space);
-            (sum.spaces, sum.orphans) = (sum.spaces + of.spaces, sum.orphans + of.orphans);
-        }
-        Ok(sum)
-    }
-}
-
 impl Inner {
     /// Seals, reopens and keeps up, until the service stops.
     pub(super) async fn wifi_loop(self: Arc<Self>) {
@@ -193,8 +179,10 @@ impl Inner {
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
             if Instant::now() >= reopen_at {
-                self.note_pass(0, "late WiFi sessions could not be applied yet", self.reopen_pending().await);
-                reopen_at = Instant::now() + config.reopen_every;
+                let passed = self.reopen_pending().await;
+                let wait = if matches!(passed, Ok(true)) { config.reopen_every.min(REOPEN_AGAIN) } else { config.reopen_every };
+                self.note_pass(0, "late WiFi sessions could not be applied yet", passed.map(drop));
+                reopen_at = Instant::now() + wait;
             }
             if self.wifi_sealing.reopened.lock().expect(NO_PANIC).stays >= reopen::STAYS_MAX {
                 seal_at = Instant::now();

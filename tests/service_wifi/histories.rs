@@ -51,7 +51,10 @@ async fn history(seed: u64, with_retention: bool) {
         let context = format!("seed {seed}, step {step}");
         now += random.below(12) as i64 * HOUR;
         match random.below(12) {
-            0..=7 => drop(send(&service, (0..1 + random.below(30)).map(|_| row(&mut random, now, &mut sent)).collect()).await),
+            0..=7 => {
+                let rows = (0..1 + random.below(30)).map(|_| row(&mut random, now, &mut sent)).collect();
+                send(&service, rows).await;
+            }
             8 if !sent.is_empty() => {
                 let (device, space, start) = &sent[random.below(sent.len() as u64) as usize];
                 drop(service.delete_event(SOURCE, EventId::stay(device, *space, *start)).await);
@@ -66,7 +69,9 @@ async fn history(seed: u64, with_retention: bool) {
                 same(&before.0, &cells(&service).await, &format!("{context}, after a restart"));
                 assert_eq!(counters(&service).await, before.1, "{context}, after a restart");
             }
-            _ if with_retention => drop(until_applied(&service).await),
+            _ if with_retention => {
+                until_applied(&service).await;
+            }
             _ => {
                 until_applied(&service).await;
                 let expected = reference(folder.path()).await.occupancy().cells();

@@ -253,9 +253,9 @@ async fn late_rows_wait_and_then_count_exactly() {
     let rows = vec![
         // Known already, once more; then shorter, longer, and of no length.
         known.clone(),
-        session(&device(2), ((2 + 2) % 6) as SpaceId, day + 6 * MINUTE, Some(MINUTE)),
-        session(&device(3), ((3 + 2) % 6) as SpaceId, day + 9 * MINUTE, Some(19 * HOUR)),
-        session(&device(4), ((4 + 2) % 6) as SpaceId, day + 12 * MINUTE, Some(0)),
+        session(&device(2), 4, day + 6 * MINUTE, Some(MINUTE)),
+        session(&device(3), 5, day + 9 * MINUTE, Some(19 * HOUR)),
+        session(&device(4), 0, day + 12 * MINUTE, Some(0)),
         // New ones, of a device that is known and of one that is not; one that stays open.
         session(&device(5), 1, day + 5 * HOUR, Some(2 * HOUR)),
         session("stranger", 2, day + 23 * HOUR, Some(3 * HOUR)),
@@ -279,6 +279,25 @@ async fn late_rows_wait_and_then_count_exactly() {
     assert!(service.wifi_sealing_status().reopened_devices >= 7);
     service.stop().await;
     verified(folder.path()).await;
+}
+
+/// Many devices at once are reopened one after another, without waiting for the next look at them.
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_wait_for_others_are_reopened_soon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = wifi_config(folder.path());
+    config.occupancy.sealing.reopen_devices_max = 1;
+    config.occupancy.sealing.reopen_every = Duration::from_secs(3);
+    let service = start(config).await;
+    put_spaces(&service).await;
+    send_days(&service, base(), 6).await;
+    until_sealed(&service, base() + 4 * DAY).await;
+    let begun = Instant::now();
+    send(&service, (0..12).map(|number| session(&device(number), 1, base() + HOUR, Some(HOUR))).collect()).await;
+    until_applied(&service).await;
+    assert!(begun.elapsed() < Duration::from_secs(12), "one every three seconds would take half a minute");
+    compare(&service, folder.path(), "reopened one by one").await;
+    service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

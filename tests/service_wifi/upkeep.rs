@@ -90,7 +90,7 @@ async fn memory_and_parts_are_bounded_on_an_endless_stream() {
             until_sealed(&service, base() + (day - 2) * DAY).await;
             until_applied(&service).await;
         }
-        largest = largest.max(service.wifi_memory().await.expect("gauges").stays);
+        largest = largest.max(service.status().await.expect("a status").wifi.memory.stays);
     }
     until(&service, "merging", |status| status.stays_parts <= 3 && status.cells_parts <= 3).await;
     let status = until(&service, "the last flush", |status| status.sealed_stays >= 2_000).await;

@@ -18,22 +18,25 @@ const READ_DEVICES_MAX: usize = 64;
 pub(super) type DeviceKey = (u64, EcoString);
 
 impl Inner {
-    /// Reopens devices with pending rows: those with the lowest key hashes, at most `wifi.reopen_devices_max`.
-    pub(super) async fn reopen_pending(&self) -> Result<(), ServiceError> {
+    /// Reopens devices with pending rows: those with the lowest key hashes, at most `wifi.reopen_devices_max`. Answers whether others wait.
+    pub(super) async fn reopen_pending(&self) -> Result<bool, ServiceError> {
         // Nothing is late before days are sealed.
         if self.wifi_sealed().is_none_or(|sealed| sealed.begun().is_none()) {
-            return Ok(());
+            return Ok(false);
         }
         if self.pending().await?.1.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let _history = self.history.lock().await;
         self.settled().await?;
-        let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
+        let Some(sealed) = self.wifi_sealed() else { return Ok(false) };
         let (standing, mut devices) = self.pending().await?;
+        let first = devices.first().cloned();
         devices.truncate(self.config.occupancy.sealing.reopen_devices_max);
         self.reopen(&sealed, &standing, devices, STAYS_MAX).await?;
-        self.pending().await.map(drop)
+        // Devices may wait for the next seal, or have got rows again meanwhile.
+        let (_, waiting) = self.pending().await?;
+        Ok(!waiting.is_empty() && waiting.first() != first.as_ref())
     }
 
     /// Devices with pending rows, by key hash.
