@@ -76,25 +76,32 @@ async fn an_erasure_is_taken_up_again_after_a_restart_in_the_middle() {
     until_sealed(&service, base() + 4 * DAY).await;
     service.stop().await;
     let expected = cells_without(&[device(7)], folder.path()).await;
-    // The log says that the device is erased, but no more has been done.
-    let service = start(idle_config(folder.path())).await;
-    let erase = desireline_records::EraseUser {
-        source: SOURCE,
-        user: device(7).into(),
-        requested_at: now_micros(),
-        sealed_minutes: Vec::new(),
-        purged: None,
-    };
-    let (_, _) = service.erase_device(SOURCE, &[device(7).into()]).await.expect("erased");
-    service.commit(Progress { controls: vec![Control::Erase(erase)], ..Progress::default() }).await.expect("committed");
+    // The device is reopened and the log says that it is erased, but what that takes back of sealed cells lies in memory only.
+    let mut unsealed = idle_config(folder.path());
+    unsealed.occupancy.sealing.reopen_every = Duration::from_millis(20);
+    unsealed.compaction.every = Duration::from_secs(3_600);
+    let service = start(unsealed.clone()).await;
+    send(&service, vec![session(&device(7), 1, base() + 5 * HOUR, Some(HOUR))]).await;
+    until_applied(&service).await;
+    let (user, requested_at) = (device(7).into(), now_micros());
+    let erase = desireline_records::EraseUser { source: SOURCE, user, requested_at, sealed_minutes: Vec::new(), purged: None };
+    let token = service.commit(Progress { controls: vec![Control::Erase(erase)], ..Progress::default() }).await.expect("committed");
+    service.wait_applied(token, Duration::from_secs(10)).await.expect("applied");
+    same(&expected, &cells(&service).await, "at once");
+    let before = counters(&service).await;
     service.stop().await;
-    let service = start(wifi_config(folder.path())).await;
+    assert!(!files_with(folder.path(), &device(7)).is_empty());
+
+    unsealed.compaction.every = Duration::from_millis(100);
+    let service = start(unsealed.clone()).await;
     until_erased(&service).await;
     same(&expected, &cells(&service).await, "taken up again");
+    assert_eq!(counters(&service).await, before);
     service.stop().await;
     assert_eq!(files_with(folder.path(), &device(7)), Vec::<String>::new());
-    let service = start(wifi_config(folder.path())).await;
-    same(&expected, &cells(&service).await, "after a restart");
+    let service = start(unsealed).await;
+    same(&expected, &cells(&service).await, "after another restart");
+    assert_eq!(counters(&service).await, before);
     service.stop().await;
     verified(folder.path()).await;
 }
