@@ -20,7 +20,11 @@ use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::time::{DAY, HOUR, now_micros};
 use desireline_records::wifi::INTERVALS;
 use desireline_records::{Measure, Micros, Space, SpaceId};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Bins of one heat map.
 const HEAT_BINS_MAX: i64 = 2_000;
@@ -63,7 +67,7 @@ fn range(params: &mut Params, span: Micros) -> (Micros, Micros) {
 /// How many devices were in a space, by bins.
 #[utoipa::path(get, path = "/api/occupancy", tag = "occupancy", operation_id = "occupancy",
     params(("space_id" = i32, Query),
-        ("interval_seconds" = Option<u32>, Query, description = "900, 1800, 3600, 7200, 14400, 28800 or 86400; 3600 when absent"),
+        ("interval_seconds" = Option<super::occupancy::IntervalWord>, Query, description = "3600 when absent"),
         ("from" = Option<chrono::DateTime<chrono::Utc>>, Query, description = "a day before `to` when absent"),
         ("to" = Option<chrono::DateTime<chrono::Utc>>, Query, description = "now when absent"),
         ("limit" = Option<u64>, Query, minimum = 1, description = "the largest page when absent, or above it"),
@@ -87,7 +91,7 @@ pub(super) async fn occupancy(State(state): State<AppState>, mut params: Params)
 /// The numbers of a space and of its children, bin by bin, without gaps.
 #[utoipa::path(get, path = "/api/occupancy/heat", tag = "occupancy", operation_id = "occupancy_heat",
     params(("space_id" = Option<i32>, Query, description = "the roots when absent"),
-        ("interval_seconds" = Option<u32>, Query, description = "900, 1800, 3600, 7200, 14400, 28800 or 86400; 3600 when absent"),
+        ("interval_seconds" = Option<super::occupancy::IntervalWord>, Query, description = "3600 when absent"),
         ("from" = Option<chrono::DateTime<chrono::Utc>>, Query, description = "a day before `to` when absent"),
         ("to" = Option<chrono::DateTime<chrono::Utc>>, Query, description = "now when absent"),
         ("at_least" = Option<String>, Query, description = "a token; the answer contains that write", pattern = "^d1-0-[0-9a-f]{1,10}$")),
@@ -232,10 +236,25 @@ pub(super) async fn flows(State(state): State<AppState>, mut params: Params) -> 
 }
 
 /// How flows are added up.
-#[derive(utoipa::ToSchema)]
+#[derive(ToSchema)]
 #[schema(as = FlowsPer, rename_all = "snake_case")]
 #[allow(dead_code)]
 pub(super) enum PerWord {
     Range,
     Hour,
+}
+
+/// A width of bins, in seconds.
+pub(super) struct IntervalWord;
+
+impl PartialSchema for IntervalWord {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some(INTERVALS)).into()
+    }
+}
+
+impl ToSchema for IntervalWord {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("IntervalSeconds")
+    }
 }

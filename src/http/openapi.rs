@@ -31,7 +31,7 @@ const BEARER: &str = "bearer";
             logical time (`as_of`); the token of an ingest reply, given as `at_least`, makes a query see that write.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(ErrorBody, super::operations::KindWord, super::dagster::RunStatusWord, super::dagster::FormatWord, super::occupancy::PerWord)),
+    components(schemas(ErrorBody, super::operations::KindWord, super::dagster::RunStatusWord, super::dagster::FormatWord, super::occupancy::PerWord, super::occupancy::IntervalWord)),
     tags(
         (name = "ingest", description = "Events in"),
         (name = "views", description = "Answers out"),
