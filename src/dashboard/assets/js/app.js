@@ -1,6 +1,6 @@
 // Boot, navigation, header.
 
-import { attrs, byId, h, fill, keyed, text, hideTip, store, allSources, subscribe, touch, setToken, connWords, NAV, route, linkTo, setParams, readFilters, clock, stamp, zone, span, fixed, plural } from "./kit.js";
+import { attrs, byId, h, fill, keyed, text, hideTip, store, allSources, subscribe, touch, setToken, connWords, NAV, route, linkTo, setParams, readFilters, binWords, zone, span, fixed, plural } from "./kit.js";
 import { connect } from "./stream.js";
 import { wireSearch } from "./search.js";
 import * as overview from "./pages/overview.js";
@@ -48,7 +48,7 @@ function drawFilters() {
 	if (source !== null && !list.some((one) => one.source_id === source)) options.push([source, `source ${source}`]);
 	keyed(box, options, String, ([value, label]) => h("option", { value }, label));
 	box.value = source ?? "";
-	const chips = [from !== null && [`${stamp(from, 2)} to ${clock(to, 2)} (${span(to - from)})`, { from: null, to: null }], page && [`page ${page}`, { page: null }]];
+	const chips = [from !== null && [`${binWords(from, to - from)} (${span(to - from)})`, { from: null, to: null }], page && [`page ${page}`, { page: null }]];
 	keyed(byId("chips"), chips.filter(Boolean), String, ([label, change]) => h("button.chip", { onclick: () => setParams(change), "aria-label": `${label}: remove this filter` }, `${label} ×`));
 }
 

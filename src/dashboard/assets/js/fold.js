@@ -1,6 +1,6 @@
-// Pure functions of frames and rows: no document, so that they can be tested anywhere.
+// Pure functions of frames and rows: no document, so that tests need none.
 
-export const MINUTE = 60000, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
+export const MINUTE = 60000, DAY = 1440 * MINUTE;
 
 export class SseParser {
 	rest = "";
@@ -139,12 +139,12 @@ export function treeRows(spaces, chosen) {
 	return { rows, way: [...way].reverse() };
 }
 
-export const hourOfWeek = (t) => Math.floor((t / HOUR + 72) % 168);
+export const hourOfWeek = (t) => Math.floor((t / 3600e3 + 72) % 168);
 
 export function ticks(max, count = 4) {
 	if (!(max > 0)) return [0, 1];
 	const raw = max / count, magnitude = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 5, 10].find((m) => m * magnitude >= raw * 0.999) * magnitude, out = [];
-	for (let v = 0; v < max + step * 0.999; v += step) out.push(Number(v.toPrecision(12)));
+	for (let v = 0; v < max + step * 0.999; v += step) out.push(+v.toPrecision(12));
 	return out;
 }
 

@@ -1,6 +1,6 @@
 import { attrs, h, keyed, text, flash, tips, num, fixWords, sum, clamp } from "../kit.js";
 
-export function bars({ unit, limit = 10, many = "rows", pick = null, chosen = () => null, color = () => "c1" }) {
+export function bars({ unit, limit = 10, many, pick = null, chosen = () => null, color = () => "c1" }) {
 	const list = h("ol.bars", { onkeydown: step }), more = h("p.more");
 
 	function step(e) {

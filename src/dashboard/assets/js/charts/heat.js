@@ -28,7 +28,7 @@ export function heatChart(pick) {
 		fill(legend, h("li", "devices: blank 0"), levels.slice(1).map((top, k) => {
 			const swatch = h("span.swatch.c1");
 			swatch.style.opacity = strength(k + 1);
-			return h("li", swatch, `${num(levels[k] + 1)} to ${num(top)}`);
+			return h("li", swatch, levels[k] + 1 < top && `${num(levels[k] + 1)} to `, num(top));
 		}), over && h("li.bad", "▁ above capacity"), hidden && h("li", "– withheld, too few to show"), marks && h("li.bad", "◤ corrected late"));
 		return bottom + 20;
 	}

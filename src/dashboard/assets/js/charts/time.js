@@ -57,7 +57,7 @@ export function timeChart({ kind, label, unit, height = 190, step = MINUTE, brus
 		const { cursor, filter } = store, at = cursor?.live === live ? Math.floor(cursor.t / step) * step : NaN, x = xOf(at + middle), place = (el, is, more) => attrs(el, is ? { visibility: null, ...more } : { visibility: "hidden" });
 		place(line, at >= data.domain[0] && at < data.domain[1], { x1: x, x2: x, y1: top, y2: bottom });
 		const range = drag?.to ? [drag.from, drag.to].sort((a, b) => a - b) : brush && filter.from !== null ? [filter.from, filter.to] : [0, 0], a = Math.max(left, xOf(range[0])), b = Math.min(right, xOf(range[1]));
-		place(band, b > a, { x: a, width: b - a, y: top, height: bottom - top });
+		place(band, b > a && b - a < right - left - 1, { x: a, width: b - a, y: top, height: bottom - top });
 	}
 
 	function tell(t, x, y, aloud) {

@@ -5,7 +5,7 @@ export function timeline() {
 	const chart = frame(height, draw, { role: "group", "aria-label": "Sessions on a time line" });
 
 	function draw(rows, width) {
-		const all = rows.map((row) => ({ row, a: time(row.start), b: time(row.end) })), room = 0.5 * 3600e3;
+		const all = rows.map((row) => ({ row, a: time(row.start), b: time(row.end) })), room = 1800e3;
 		const first = Math.min(...all.map((one) => one.a)) - room, last = Math.max(...all.map((one) => one.b)) + room;
 		const X = (t) => 12 + ((t - first) / (last - first)) * (width - 24), most = Math.max(...all.map((one) => one.row.event_count));
 		fill(chart.svg, s("line.axis-line", { x1: 12, x2: width - 12, y1: floor, y2: floor }),

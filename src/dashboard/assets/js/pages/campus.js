@@ -41,7 +41,7 @@ export function mount(root) {
 		tree.ready(treeBox, `devices in the running ${WIDTHS[interval_seconds]}, against the one before; ${plural(spaces.length, "space")}`);
 		treeBars.update(rows.map((one) => {
 			const { number_connections: n, previous: p, capacity: of, depth } = one, trend = n === null || p === null ? "" : n === p ? "=" : `${n > p ? "▲" : "▼"} ${num(Math.abs(n - p))}`;
-			return { key: one.space_id, depth, name: `${nameOf(one)}${one.orphan ? ` (orphan of ${one.parent_space_id})` : ""}`, count: n, of, words: `${told(n)}${of ? ` / ${num(of)}` : ""} ${trend}`, tip: [["in the bin before", told(p)], ["capacity", of ? num(of) : "not set"], ["spaces below", num(one.children)]] };
+			return { key: one.space_id, depth, name: `${nameOf(one)}${one.orphan ? ` (orphan of ${one.parent_space_id})` : ""}`, count: n, of, words: `${told(n)}${of ? ` / ${num(of)}` : ""} ${trend}`, tip: [["in the bin before", told(p)], ["spaces below", num(one.children)]] };
 		}));
 		const { unknown_space: lost, pending } = store.status?.wifi || {};
 		text(note, [orphans && `${plural(orphans, "space")} with a parent that is not known: counted as roots.`, lost && `${plural(lost, "session")} in spaces that are not known: counted once they are.`, pending && `${plural(pending, "row")} of sealed days at work.`].filter(Boolean).join(" "));
@@ -63,7 +63,7 @@ export function mount(root) {
 		line.draw(lineChart, {
 			domain: [from, to], x, step, series: [...(hours ? [{ label: "usual median", color: "c0", y: usually("median") }] : []), { label: "devices", color: "c1", y }], band: hours && [usually("p10"), usually("p90")], summary: peakWords, notes: [{ t: peak, y: top, text: peakWords }], limit: capacity && seconds <= 3600 && { y: capacity, text: `capacity ${num(capacity)}` },
 			marks: x.flatMap((t, i) => [look(id, step, t, y[i], as_of)].filter(Boolean).map((fix) => ({ t, y: y[i], text: fixWords(fix.before, fix.after) }))),
-		}, `in ${here()}, per bin of ${words}${withheld ? `; ${plural(withheld, "bin")} withheld` : ""}; ${hours ? "grey: usual for the hour of the week (p10 to p90 of 8 weeks)" : "what is usual is known for bins of 1 h"}`);
+		}, `in ${here()}, per bin of ${words}${withheld ? `; ${plural(withheld, "bin")} withheld` : ""}; ${hours ? `grey: usual for the hour of the week (p10 to p90 of ${plural(usual.weeks, "week")})` : "what is usual is known for bins of 1 h"}`);
 		drawFeed();
 	});
 
@@ -77,7 +77,7 @@ export function mount(root) {
 	const askVisits = poll(visits, ({ days }) => {
 		if (!days.length) return visits.empty("No visits in this range.");
 		const long = ({ dwell_seconds: d }, key) => span(d ? d[key] * 1000 : NaN);
-		visits.draw(visitBars, days.reverse().map((one) => ({ key: one.date, count: one.visits, words: `${told(one.visits)} · ${long(one, "mean")}`, tip: [["devices", told(one.visitors)], ...["mean", "median", "p90"].map((key) => [`dwell, ${key}`, long(one, key)])] })), "by the day (UTC), with the mean dwell");
+		visits.draw(visitBars, days.reverse().map((one) => ({ key: one.date, count: one.visits, words: `${told(one.visits)} · ${long(one, "mean")}`, tip: [["devices", told(one.visitors)], ...["mean", "median", "p90"].map((key) => [`dwell, ${key}`, long(one, key)])] })), "by day (UTC), with the mean dwell");
 	}, () => 15000);
 
 	const askFlows = poll(flows, ({ flows: rows }) => {

@@ -13,7 +13,7 @@ export function mount(root) {
 	let rows = [], asked = null;
 
 	const desire = desireChart((stretch, words) => choose(stretch.users.map((i) => rows[i]), words)), scatter = scatterChart(choose);
-	const desireBox = h("div", h("p.lede", "Each session takes a journey right by its views, then up by its carts. Stretches walked by many are thicker, in the colour of their main cluster; choose one to see who walked it."), desire.el,
+	const desireBox = h("div", h("p.lede", "Each session takes a journey right by its views, then up by its carts. Stretches walked by many are thicker, in the colour of their main cluster; choose one for its users."), desire.el,
 		h("ul.legend", h("li", h("span.swatch.round"), "sessions with a purchase"), h("li", h("span.swatch.diamond"), "centroid of a cluster"), h("li", h("span.swatch.c0"), "no cluster yet")));
 	const ask = poll(paths, take, () => 15000);
 	listed.el.hidden = true;
