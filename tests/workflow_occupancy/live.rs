@@ -10,14 +10,19 @@ use serde_json::{Value, json};
 const OCTOBER: (&str, &str) = ("2024-10-01T00:00:00Z", "2024-11-01T00:00:00Z");
 const WINTER: (&str, &str) = ("2024-12-13T00:00:00Z", "2025-01-01T00:00:00Z");
 
-struct Site {
-    objects: Objects,
-    server: Server,
+pub struct Site {
+    pub objects: Objects,
+    pub server: Server,
 }
 
 impl Site {
     fn new(objects: Objects, refresh_every: &str) -> Self {
-        let config = objects.config(refresh_every);
+        Self::with(objects, refresh_every, "")
+    }
+
+    /// With further settings. The campus and its sessions are there.
+    pub fn with(objects: Objects, refresh_every: &str, settings: &str) -> Self {
+        let config = format!("{}{settings}", objects.config(refresh_every));
         let site = Self { objects, server: Server::new().config(config).start() };
         let space = |(id, name, parent): &(i32, Option<&str>, Option<i32>)| json!({"space_id": id, "space_name": name, "parent_space_id": parent, "building_room": format!("EH-{id}")});
         put_spaces(&site.server.http, &SPACES.iter().map(space).collect::<Vec<_>>());
@@ -29,11 +34,11 @@ impl Site {
         Self::new(Objects::folder(&std::env::temp_dir().join(unique("objects"))), "100ms")
     }
 
-    fn client(&self) -> Client<'_> {
+    pub fn client(&self) -> Client<'_> {
         Client(&self.server.http)
     }
 
-    fn send(&self, sessions: &[(i32, &str, &str, &str)]) {
+    pub fn send(&self, sessions: &[(i32, &str, &str, &str)]) {
         let instant = |text: &str| json!((!text.is_empty()).then(|| format!("{}:00Z", text.replace(' ', "T"))));
         let session = |(space, mac, start, end): &(i32, &str, &str, &str)| json!({"mac_address": mac, "space_id": space, "sensor_id": "s1", "start_time": instant(start), "end_time": instant(end)});
         let body = json!({"sessions": sessions.iter().map(session).collect::<Vec<_>>()});
@@ -49,7 +54,7 @@ impl Drop for Site {
     }
 }
 
-fn put_spaces(http: &Http, spaces: &[Value]) {
+pub fn put_spaces(http: &Http, spaces: &[Value]) {
     let body = json!({ "spaces": spaces }).to_string().into_bytes();
     http.send(Method::PUT, "/api/spaces", &[("content-type", "application/json")], body).expect_status(200);
 }

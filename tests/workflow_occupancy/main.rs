@@ -5,6 +5,7 @@
 
 mod campus;
 mod client;
+mod corrections;
 mod external;
 mod live;
 mod outages;
