@@ -8,7 +8,7 @@
 //! - **Everything counts once.** Cells before the sealed boundary are those of the cold parts plus what memory has of them (a difference); cells
 //!   from the boundary on are those of memory.
 //! - **Any width of [`INTERVALS`](wifi::INTERVALS).** Bins that are not kept, or were not kept when a part was written, are counted
-//!   from the sessions ([`presence`]): those in memory and those of cold parts, a session in memory instead of what a part says of it.
+//!   from the sessions (`presence.rs`): those in memory and those of cold parts, a session in memory instead of what a part says of it.
 //!   Bins that begin before `retained_from` are refused then, since their sessions are gone.
 //!
 //! Work on the CPU that grows with the answer happens off the runtime's threads. A question that is not answered within `engine.peek_deadline`,
