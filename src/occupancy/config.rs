@@ -38,7 +38,7 @@ impl Default for OccupancyConfig {
             answer_within: Duration::from_millis(700),
             browse_within: Duration::from_secs(10),
             chunks_max: 100_000,
-            runs_max: 128,
+            runs_max: 512,
             rows_max: 500,
             retries: RetryPolicy { retries: 6, delay: Duration::from_secs(1), jitter: 0.2, constant: false },
             pause: Duration::from_secs(1),

@@ -4,7 +4,7 @@
 //! the same again; so runs are idempotent, and go on after a restart.
 //!
 //! In live mode the runs of one window that wait at the same time are counted together, by whichever works first: one question, one commit.
-//! The others then find their work done.
+//! The others end with it, or find their work done.
 
 use super::book::Outcome;
 use super::error::SessionsError;
@@ -29,9 +29,9 @@ pub const SENSOR: &str = "occupancy_space_chunk_sensor";
 
 /// Objects of children that are read together.
 const READS_AT_ONCE: usize = 8;
-const WRITES_AT_ONCE: usize = 8;
+const WRITES_AT_ONCE: usize = 16;
 /// Chunks that are counted together.
-const CHUNKS_TOGETHER: usize = 64;
+const CHUNKS_TOGETHER: usize = 256;
 
 /// The parameters of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,9 +98,9 @@ impl Inner {
         let Some(chunk) = shelf.chunks.get(&params.key).filter(own) else {
             return Ok(json!({"skipped": "the chunk does not wait for this run"}));
         };
-        let object = chunk.key.object();
-        ctx.log(LogLevel::Info, "", format!("{} bins written to {object}", chunk.rows));
-        Ok(json!({"rows": chunk.rows, "object": object}))
+        let (message, result) = written(&chunk.key, chunk.rows);
+        ctx.log(LogLevel::Info, "", message);
+        Ok(result)
     }
 
     /// The chunk, if it waits for this run.
@@ -113,13 +113,13 @@ impl Inner {
     async fn count_together(&self, ctx: &RunContext, params: &ChunkParams) -> Result<(), RunError> {
         let _one_at_a_time = self.together.lock().await;
         let Some(own) = self.wanted(params) else { return Ok(()) };
-        let mut wave = vec![(own, ctx.run_id().to_string())];
+        let mut wave = vec![(own, ctx.run_id().clone())];
         {
             let (running, shelf) = (self.running(), self.book.read());
             let from = params.key.of_space(SpaceId::MIN)..=params.key.of_space(SpaceId::MAX);
             for (key, (run_id, opening)) in running.range(from).filter(|(key, _)| **key != params.key) {
                 let chunk = shelf.chunks.get(key).filter(|chunk| chunk.opening == *opening && shelf.is_ready(chunk));
-                wave.extend(chunk.filter(|_| wave.len() < CHUNKS_TOGETHER).map(|chunk| (chunk.clone(), run_id.to_string())));
+                wave.extend(chunk.filter(|_| wave.len() < CHUNKS_TOGETHER).map(|chunk| (chunk.clone(), run_id.clone())));
             }
         }
         let spaces: Vec<SpaceId> = wave.iter().map(|(chunk, _)| chunk.key.space_id).collect();
@@ -129,9 +129,16 @@ impl Inner {
         let writes: Vec<BoxFuture<'_, Result<(), RunError>>> =
             wave.iter().zip(&counted).map(|((chunk, _), counted)| self.write(&chunk.key, counted).boxed()).collect();
         let () = futures::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await?;
+        let ends = wave.iter().zip(&counted).skip(1).map(|((chunk, run_id), counted)| {
+            let (message, result) = written(&chunk.key, counted.bins.len() as u64);
+            (run_id.clone(), message, result)
+        });
+        let ends = ends.collect();
         let done = wave.into_iter().zip(counted);
-        let done = done.map(|((chunk, run_id), counted)| Done { chunk, run_id, counted, children: BTreeMap::new() });
-        self.complete(done.collect()).await
+        let done = done.map(|((chunk, run_id), counted)| Done { chunk, run_id: run_id.to_string(), counted, children: BTreeMap::new() });
+        self.complete(done.collect()).await?;
+        self.runs.finish_waiting(ends);
+        Ok(())
     }
 
     async fn write(&self, key: &ChunkKey, counted: &Counted) -> Result<(), RunError> {
@@ -179,6 +186,12 @@ impl Inner {
         let bins = bins::read(&self.store, &key.object()).await.map_err(|error| objects_failed(&error))?;
         Ok((key.space_id, bins))
     }
+}
+
+/// What a run says in the end: a line of log, and its result.
+fn written(key: &ChunkKey, rows: u64) -> (String, Value) {
+    let object = key.object();
+    (format!("{rows} bins written to {object}"), json!({"rows": rows, "object": object}))
 }
 
 fn kind(chunk: &Chunk) -> &'static str {

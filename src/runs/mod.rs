@@ -205,6 +205,12 @@ impl Runs {
         Ok(entry.logs.iter().skip(entry.logs.len().saturating_sub(limit)).cloned().collect())
     }
 
+    /// Ends runs that still wait as successes, each with a line of log and its result, because the work of another run has done theirs.
+    /// A run that has begun goes on, and is expected to find nothing to do.
+    pub fn finish_waiting(&self, done: Vec<(RunId, String, Value)>) {
+        self.inner.finish_waiting(done);
+    }
+
     /// Only from PENDING or STARTED. The run as it then is, for good; answers once that is durable.
     pub async fn cancel(&self, id: &RunId) -> Result<RunRecord, RunsError> {
         match tokio::spawn(Arc::clone(&self.inner).cancel(id.clone())).await {

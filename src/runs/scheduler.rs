@@ -334,6 +334,23 @@ impl Inner {
         }
     }
 
+    /// Ends runs that still wait, because the work of another run has done theirs. One that has begun goes on and finds nothing to do.
+    pub fn finish_waiting(self: &Arc<Self>, done: Vec<(RunId, String, Value)>) {
+        let now = now_micros();
+        let mut ended = Vec::with_capacity(done.len());
+        {
+            let mut table = self.lock();
+            for (id, message, result) in done {
+                let line = LogLine { timestamp: now, level: LogLevel::Info, message: cut(&message), step_key: None };
+                if table.finish_waiting(&id, line, result, now, &self.config) {
+                    ended.push(id);
+                }
+            }
+        }
+        ended.iter().for_each(|id| self.announce(id));
+        self.begin_ready();
+    }
+
     pub fn finish_settling(self: &Arc<Self>, id: &RunId, worked: bool) {
         self.lock().settled(id, worked);
         self.begin_ready();

@@ -247,6 +247,17 @@ impl Table {
         true
     }
 
+    /// A run that waits has succeeded without working itself. The answer says whether it had waited.
+    pub fn finish_waiting(&mut self, id: &RunId, line: LogLine, result: Value, now: Micros, config: &RunsConfig) -> bool {
+        let Some(entry) = self.runs.get_mut(id).filter(|entry| entry.record.status == RunStatus::Pending) else { return false };
+        entry.record.start_time.get_or_insert(now);
+        entry.record.attempt += 1;
+        self.log(id, line, config);
+        self.finish(id, RunStatus::Success, Ok(Some(result)), now);
+        self.settled(id, false);
+        true
+    }
+
     /// The work of a finished run has stopped: nothing more will come of it. `worked`: it held a slot.
     pub fn settled(&mut self, id: &RunId, worked: bool) {
         if worked {

@@ -208,3 +208,25 @@ async fn a_later_run_with_the_same_key_does_not_pass_one_that_waits_for_others()
     let (second, third) = (world.finished(&second).await, world.finished(&third).await);
     assert!(third.start_time >= second.end_time);
 }
+
+#[tokio::test]
+async fn a_run_that_waits_can_be_done_by_another() {
+    let world = World::new(RunsConfig { concurrency: 1, ..config() });
+    let (gate, begun, working) = gated(&world, "gated");
+    let first = world.submit_with(NewRun { params: json!(1), ..named("gated", None) }).await;
+    let second = world.submit_with(NewRun { params: json!(2), ..named("gated", None) }).await;
+    until("the first works", || working.load(Ordering::SeqCst) == 1).await;
+    let done = |id: &RunId| vec![(id.clone(), "done by another".to_owned(), json!({ "rows": 2 }))];
+    world.runs.finish_waiting(done(&second));
+    let record = world.finished(&second).await;
+    assert_eq!((record.status, record.result, record.attempt), (RunStatus::Success, Some(json!({ "rows": 2 })), 1));
+    assert!(record.start_time.is_some() && record.end_time >= record.start_time);
+    assert_eq!(world.runs.logs(&second, 10).expect("known")[0].message, "done by another");
+    until("that is recorded", || world.store.status(&second).as_deref() == Some("SUCCESS")).await;
+    // One that works goes its own way.
+    world.runs.finish_waiting(done(&first));
+    assert_eq!(world.status(&first), RunStatus::Started);
+    gate.add_permits(2);
+    assert_eq!(world.finished(&first).await.result, Some(json!({ "number": 1 })));
+    assert_eq!(*begun.lock().expect("no panic"), [1], "the second never worked");
+}
