@@ -5,7 +5,7 @@
 //!   never ahead of the log's clock. A record says that rows for days before S wait from here on ([`SealFrom`](desireline_records::SealFrom));
 //!   then sessions and cells are read from the views and written to parts; then a record lets the views forget them
 //!   ([`SealStays`](desireline_records::SealStays)). In between nothing can change what was read: rows that could are pending, and
-//!   whatever else could holds the same lock. Followers and answers see no difference.
+//!   whatever else could holds the same lock. Followers and answers see no difference. A long time is sealed week by week.
 //! - **Reopen** ([`reopen`]), every `wifi.reopen_every`. Devices with pending rows get their sealed sessions back into memory, and the rows
 //!   are applied as if they had come in time. Half a million sessions (and a few devices more) come back at most between two
 //!   seals; other devices wait for the next one. What that changes of sealed cells is a difference in memory, which the next seal writes to
@@ -20,7 +20,7 @@
 //! stay pending, and nothing is lost or counted twice.
 //!
 //! # Known limitations
-//! - The cells of one seal are read from the views at once: as much memory again as they take there.
+//! - The cells of one step (a week, or a sixtieth of a longer time) are read from the views at once: as much memory again as they take there.
 //! - A late row for sessions that retention has removed counts as if they had not been there, and an erasure of their device does not take
 //!   back what was counted of them.
 //! - Dead letters of WiFi sessions are kept, whatever the retention; erasing their device removes them.

@@ -281,6 +281,26 @@ async fn late_rows_wait_and_then_count_exactly() {
     verified(folder.path()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_is_sealed_week_by_week() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = start(idle_config(folder.path())).await;
+    put_spaces(&service).await;
+    let days = (0..26).flat_map(|day| (0..5).map(move |number| (day, number)));
+    let rows =
+        days.map(|(day, number)| session(&device(number), (day % 5) as SpaceId, base() + day * DAY + HOUR, Some(number as i64 * 9 * HOUR)));
+    send(&service, rows.collect()).await;
+    service.stop().await;
+    let mut config = wifi_config(folder.path());
+    config.sealing.parts_max = 64;
+    let service = start(config).await;
+    let status = until(&service, "sealing", |status| status.sealed_before >= Some(base() + 24 * DAY) && status.seals >= 4).await;
+    assert_eq!((status.seals, status.stays_parts, status.cells_parts), (4, 4, 4), "after 7, 14, 21 and 24 days");
+    compare(&service, folder.path(), "sealed").await;
+    service.stop().await;
+    verified(folder.path()).await;
+}
+
 /// Many devices at once are reopened one after another, without waiting for the next look at them.
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_that_wait_for_others_are_reopened_soon() {

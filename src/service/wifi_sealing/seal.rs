@@ -3,9 +3,13 @@
 use super::{Inner, NO_PANIC, Reopened, Sealed, ServiceError, day_of, now_micros, unreadable};
 use desireline_connectors::cold::{self, ColdStay, StaysWriter};
 use desireline_dataflows::views::occupancy::query::{DeviceStay, OccupancyQuery};
-use desireline_records::time::format_rfc3339;
+use desireline_records::time::{DAY, format_rfc3339};
 use desireline_records::{Cell, CellKey, Control, Horizon, LogicalTime, Micros, SealFrom, SealStays};
 
+/// So much time is sealed at once: bounds the cells that are read from the views together.
+const STEP: Micros = 7 * DAY;
+/// Longer steps keep the number of seals below this.
+const STEPS_MAX: i64 = 60;
 /// Slices of the key hashes in which sessions are read from the views: bounds what is in memory at once.
 const SLICES: u64 = 16;
 
@@ -49,6 +53,25 @@ impl Inner {
             self.commit_control(Control::SealFrom(SealFrom { source: sealed.source, boundary })).await?;
         }
         self.settled().await?;
+        let from = match sealed.boundary {
+            Some(last) => Some(last),
+            None => self.earliest_event().await?,
+        };
+        for step in steps(from, boundary) {
+            let Some(sealed) = self.wifi_sealed() else { return Ok(()) };
+            self.seal_step(sealed, step, always).await?;
+        }
+        Ok(())
+    }
+
+    /// The begin of the first event of the log, of whatever source.
+    async fn earliest_event(&self) -> Result<Option<Micros>, ServiceError> {
+        let segments = self.reader.segments().await.map_err(|e| ServiceError::Unavailable(format!("the log cannot be read: {e}")))?;
+        Ok(segments.iter().filter_map(|segment| segment.event_time).map(|(first, _)| first).min())
+    }
+
+    /// Writes what is before a boundary, and lets the views forget it.
+    async fn seal_step(&self, sealed: Sealed, boundary: Micros, always: bool) -> Result<(), ServiceError> {
         let stays = self.export_stays(&sealed, boundary).await?;
         let cells = self.export_cells(&sealed, boundary).await?;
         // From here on nobody knows whether their sessions are in memory.
@@ -90,6 +113,14 @@ impl Inner {
     }
 }
 
+/// The boundaries by which a long time is sealed: whole days, the last one where it ends.
+fn steps(from: Option<Micros>, to: Micros) -> Vec<Micros> {
+    let Some(from) = from.map(day_of).filter(|from| *from < to) else { return vec![to] };
+    let width = ((to - from) / STEPS_MAX / DAY * DAY).max(STEP);
+    let between = (1..).map(|step| from + step * width).take_while(|step| *step < to);
+    between.chain([to]).collect()
+}
+
 fn order(stay: &ColdStay) -> (u64, &str, Micros, i32) {
     (stay.key_hash, &stay.device, stay.stay.start, stay.stay.space)
 }
@@ -99,4 +130,20 @@ fn exported(stay: DeviceStay, exported_at: LogicalTime, retained_from: Option<Mi
     let DeviceStay { hash, device, randomized, mut stay } = stay;
     stay.deleted |= retained_from.is_some_and(|from| stay.end < from);
     ColdStay { key_hash: hash, device, randomized, stay, exported_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_time_is_sealed_step_by_step() {
+        assert_eq!(steps(None, 9 * DAY), [9 * DAY]);
+        assert_eq!(steps(Some(9 * DAY), 9 * DAY), [9 * DAY], "what has changed before it");
+        assert_eq!(steps(Some(8 * DAY + 1), 9 * DAY), [9 * DAY]);
+        assert_eq!(steps(Some(DAY + 1), 17 * DAY), [8 * DAY, 15 * DAY, 17 * DAY]);
+        let long = steps(Some(0), 20_000 * DAY);
+        assert!(long.len() as i64 <= STEPS_MAX + 2 && long.is_sorted() && long.iter().all(|step| step % DAY == 0), "{}", long.len());
+        assert_eq!(long.last(), Some(&(20_000 * DAY)));
+    }
 }
