@@ -39,10 +39,15 @@ impl External {
 
     /// The rows of one statement.
     async fn ask(&self, statement: &str, limit: Option<Duration>) -> Result<Vec<Vec<Field>>, SessionsError> {
+        let timeout = limit.map_or(String::new(), |limit| format!("SET LOCAL statement_timeout = {};", limit.as_millis().max(1)));
+        let statements = format!("BEGIN READ ONLY; {timeout} {statement}; COMMIT");
         let ask = async {
             let mut connection = self.database.connection().await?;
-            let timeout = limit.map_or(String::new(), |limit| format!("SET LOCAL statement_timeout = {};", limit.as_millis().max(1)));
-            connection.rows(&format!("BEGIN READ ONLY; {timeout} {statement}; COMMIT")).await
+            match connection.rows(&statements).await {
+                // It had died at rest, unnoticed. Nothing is changed by asking again.
+                Err(PostgresError::Unavailable(_)) if connection.is_closed() => self.database.connection().await?.rows(&statements).await,
+                answer => answer,
+            }
         };
         let answer = match limit {
             None => ask.await,

@@ -22,7 +22,7 @@
 //! replaced whole. Records are documents of the kinds `occupancy_dataset`, `occupancy_chunk`, `occupancy_subtree` and `occupancy_numbers`.
 //!
 //! # How it works
-//! `book` has the records and changes them; `plan` says which chunks a dataset needs; `jobs` is the work of one run; `keeper` begins
+//! `book` has the records (`shelf`) and changes them; `plan` says which chunks a dataset needs; `jobs` is the work of one run; `keeper` begins
 //! runs and finishes datasets; `external` and `live` are the two places that sessions come from.
 //!
 //! # Known limitations
@@ -43,6 +43,7 @@ mod plan;
 mod record;
 mod refresh;
 mod sessions;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -58,7 +59,7 @@ pub use record::{Dataset, State};
 pub use sessions::{Counted, Discovery, Range, Sessions};
 
 use crate::runs::{RunId, Runs};
-use book::{Book, Draft, Shelf};
+use book::{Book, Draft};
 use desireline_connectors::bins::BinsError;
 use desireline_connectors::store::Store;
 use desireline_records::time::now_micros;
@@ -148,15 +149,15 @@ impl Occupancy {
 
     /// Takes up what the log has and goes on with it; once the runs have been restored. `documents` gives those of a kind.
     pub fn begin(&self, documents: impl Fn(&str) -> Vec<(EcoString, Value)>) {
-        let mut shelf = Shelf::default();
-        for kind in [book::NUMBERS, book::SUBTREE, book::DATASET, book::CHUNK] {
+        let mut pages = shelf::Shelf::default();
+        for kind in [shelf::NUMBERS, shelf::SUBTREE, shelf::DATASET, shelf::CHUNK] {
             for (key, body) in documents(kind) {
-                if let Err(error) = shelf.load(kind, &key, body) {
+                if let Err(error) = pages.load(kind, &key, body) {
                     tracing::warn!(kind, key = key.as_str(), %error, "a record of occupancy datasets cannot be read and is left alone");
                 }
             }
         }
-        self.inner.book.load(shelf);
+        self.inner.book.load(pages);
         self.inner.has_begun.store(true, Ordering::Release);
         let mut tasks = vec![tokio::spawn(keeper::keep(Arc::clone(&self.inner), self.stop.clone()))];
         if self.inner.sessions.is_live() {

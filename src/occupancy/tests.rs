@@ -379,10 +379,10 @@ async fn a_restart_goes_on_with_what_was_not_counted() {
     // A crash between the object and its record: the chunk waits, although its run has succeeded.
     let mut documents = std::mem::take(&mut *world.log.documents.lock().unwrap());
     for ((kind, _), body) in &mut documents {
-        if kind == book::CHUNK && body["space_id"] == 1000 {
+        if kind == shelf::CHUNK && body["space_id"] == 1000 {
             (body["state"], body["content"]) = ("PENDING".into(), Value::Null);
         }
-        if kind == book::DATASET {
+        if kind == shelf::DATASET {
             body["state"] = "RUNNING".into();
         }
     }
@@ -407,7 +407,7 @@ async fn numbers_are_not_given_twice_and_a_log_that_refuses_leaves_nothing() {
     let third = world.create(20, 0..1).await.dataset_id;
     let listed: Vec<u64> = world.occupancy.list(0, 9).unwrap().into_iter().map(|dataset| dataset.dataset_id).collect();
     assert_eq!((third, listed), (3, vec![3, 1]));
-    assert_eq!(world.log.of(book::SUBTREE).len(), 2, "nothing of the deleted one is left");
+    assert_eq!(world.log.of(shelf::SUBTREE).len(), 2, "nothing of the deleted one is left");
 }
 
 #[tokio::test]
