@@ -284,6 +284,10 @@ settings! {
         history: Duration = default "2h" in "0s"..="30d";
         /// Share of the events that come late.
         late: f64 = default "0.02" in "0"..="1";
+        /// People of the campus beside it, each with a phone, most with a laptop. 0: there is no campus.
+        people: u32 = default "300" in "0"..="100000";
+        /// How far back the WiFi sessions of the campus reach that are loaded at the first start.
+        campus_history: Duration = default "14d" in "0s"..="60d";
         /// Seed of its randomness.
         seed: u64 = default "7";
     }

@@ -37,6 +37,8 @@ pub mod wifi;
 pub use options::{Format, GenerateError, GenerateOptions, Kind, Shape, Target};
 pub use shop::{GeneratedEvent, Shop, ShopSettings};
 pub use sink::Report;
+pub use spaces::{Space, spaces};
+pub use wifi::{Campus, WifiSession};
 
 use desireline_records::Micros;
 use desireline_records::time::now_micros;

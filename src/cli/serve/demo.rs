@@ -1,8 +1,10 @@
-//! The demonstration: a synthetic shop inside the server's process.
+//! The demonstration: a synthetic shop inside the server's process, and a campus beside it ([`campus`]).
 //!
 //! At the first start it loads the shop's last two hours, so that every chart has something to show at once; afterwards its
 //! events come as they happen, some of them late. After a restart it fills the time in between, at most two hours of it. Its
 //! progress is the partition `demo` of its source.
+
+pub mod campus;
 
 use crate::config::Config;
 use crate::config::reader;

@@ -103,6 +103,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
         kafka::spawn(config, &stack.service, &mut feeds, &stop);
         if demo {
             feeds.spawn(demo::run(config.demo.clone(), stack.service.clone(), stop.clone()));
+            feeds.spawn(demo::campus::run(config.demo.clone(), config.wifi.source_id, stack.service.clone(), stop.clone()));
         }
         stop.cancelled().await;
     }
