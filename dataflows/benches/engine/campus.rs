@@ -32,8 +32,11 @@ pub struct Campus {
     devices: Vec<EcoString>,
     shares: Vec<f64>,
     now: Micros,
-    arriving: BinaryHeap<Reverse<(Micros, u32, SpaceId, Micros, Micros)>>,
+    arriving: BinaryHeap<Reverse<Arrival>>,
 }
+
+/// When a session is told, then its device, room, start and end.
+type Arrival = (Micros, u32, SpaceId, Micros, Micros);
 
 impl Campus {
     pub fn new(seed: u64) -> Self {
