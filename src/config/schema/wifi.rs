@@ -32,7 +32,8 @@ settings! {
         /// Sessions that ended longer ago are sealed, by whole days: they leave memory for the cold parts. "off" keeps all in memory. A row
         /// for a sealed day is pending until its device's history has been read, and then counts like any other.
         horizon: Horizon = default "off";
-        /// Sealed sessions older than this are removed from cold parts and log; what was counted stays. Unset: they are kept.
+        /// Sealed sessions older than this are removed from the cold parts, and `max_session` later from the log; what was counted stays.
+        /// Unset: they are kept.
         retention: Option<Duration> = unset "365d" in "1d"..="36500d";
         /// Counts below this, but above zero, are withheld. 0: none are.
         k_anonymity: u32 = default "0" in "0"..="1000000";
