@@ -20,6 +20,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use support::random::Random;
 use support::server::Server;
 use support::wait::eventually;
 
@@ -33,18 +34,6 @@ const REQUEST_ROWS: usize = 10_000;
 const CAMPUS: i64 = 1;
 /// Buildings are 10 … 14, with 100 rooms each: 1000 … 1499.
 const BUILDING: i64 = 10;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(z ^ (z >> 31)) * u128::from(n)) >> 64) as u64
-    }
-}
 
 /// Sessions in the order of their ends, near enough; most by day, one in twenty for hours.
 struct Stays {

@@ -1,5 +1,7 @@
 //! The service without HTTP: sealing, erasure, training and restarts on a log in a temporary folder.
 
+#[path = "../dataflows/tests/histories/random.rs"]
+mod random;
 mod service_wifi;
 
 use desireline::service::*;

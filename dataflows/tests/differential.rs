@@ -8,6 +8,8 @@
 //! `DESIRELINE_HISTORIES` sets how many histories are run (default 320).
 
 mod histories;
+#[path = "histories/random.rs"]
+mod random;
 
 use desireline_dataflows::changes::{Change, RowKey, View, ViewRow, Views};
 use desireline_dataflows::engine::{Changes, Next, Start};

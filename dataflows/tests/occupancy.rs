@@ -8,6 +8,9 @@
 //!
 //! `DESIRELINE_HISTORIES` sets how many histories are run (default 320).
 
+#[path = "histories/random.rs"]
+mod random;
+
 use desireline_dataflows::changes::{View, ViewRow, Views};
 use desireline_dataflows::engine::{Changes, Next, Start};
 use desireline_dataflows::query::{Answer, Query, merge_sources};
@@ -21,6 +24,7 @@ use desireline_records::{
     SourceSettings, Space, SpaceId, Stay, WifiSession, WifiSettings, user_hash,
 };
 use ecow::{EcoString, eco_format};
+use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -29,26 +33,6 @@ const KNOWN_SEEDS: &[u64] = &[];
 const SOURCE: u32 = 9;
 /// The histories begin here: some day.
 const T0: Micros = 20_000 * DAY;
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Step {

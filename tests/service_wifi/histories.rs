@@ -1,18 +1,7 @@
 //! Random histories with sealing, reopening, deletions, erasures and restarts in between, against the slow reference.
 
 use super::*;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
+use crate::random::Random;
 
 fn row(random: &mut Random, now: Micros, sent: &mut Vec<(String, SpaceId, Micros)>) -> Event {
     let length = match random.below(4) {

@@ -20,6 +20,8 @@ pub mod http;
 pub mod kafka;
 pub mod model;
 pub mod proxy;
+#[path = "../../dataflows/tests/histories/random.rs"]
+pub mod random;
 pub mod server;
 pub mod services;
 pub mod wait;

@@ -12,6 +12,7 @@ mod histories;
 mod killed;
 mod readers;
 
+use crate::support::random::{self, Random};
 use crate::support::services;
 use desireline::projections::parquet::{ParquetTarget, ParquetTargetConfig, tables_of};
 use desireline::projections::{Applied, Changeset, Standing, Target, TargetError};
@@ -97,19 +98,6 @@ impl Story {
             changes.iter().for_each(|change| set.add(change.clone()));
         }
         set
-    }
-}
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
     }
 }
 

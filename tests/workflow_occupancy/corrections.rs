@@ -4,6 +4,7 @@
 use crate::campus::{Objects, unique};
 use crate::client::Client;
 use crate::live::{Site, put_spaces};
+use crate::support::random::Random;
 use crate::support::wait::{DEADLINE, eventually, eventually_true};
 use serde_json::{Value, json};
 
@@ -45,19 +46,6 @@ fn what_may_not_be_shown_is_not_in_the_files() {
     assert_eq!(client.rows(&dataset, None), crate::client::rows(&[("2024-10-05T09:00:00", 3), both[1]]), "of the building it counts");
     let object = site.objects.bins("occupancy/spaces/1001/3600/chunk_20240914T000000_20241014T000000.parquet");
     assert_eq!(object, []);
-}
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
 }
 
 /// Something happens: sessions, corrections of them, a room that moves, a device that is erased.

@@ -1,5 +1,6 @@
 //! Seeded random histories of the log.
 
+use super::random::Random;
 use desireline_records::time::{MINUTE, SECOND};
 use desireline_records::{
     Batch, CatalogEntry, ClusterModel, ContextSettings, Control, DeadLetter, DeadLetterKind, EraseUser, Event, EventExtra, EventId, Fixed4,
@@ -33,27 +34,6 @@ impl Options {
 
 pub struct History {
     pub batches: Vec<Batch>,
-}
-
-/// splitmix64: small, seeded, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
 }
 
 pub fn event(source: SourceId, user: &str, id: &str, time: Micros) -> Event {

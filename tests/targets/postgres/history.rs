@@ -1,5 +1,6 @@
 //! Seeded random histories of a shop: events, interactions, a catalog, corrections.
 
+pub use crate::support::random::Random;
 use desireline_dataflows::reference::Reference;
 use desireline_records::time::{MINUTE, SECOND};
 use desireline_records::{
@@ -15,31 +16,6 @@ pub const CLICKS: SourceId = 1;
 pub const NAMES: SourceId = 2;
 /// Integer ids and a context.
 pub const SHOP: SourceId = 1000;
-
-/// splitmix64.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
 
 pub fn settings(source: SourceId) -> SourceSettings {
     let user_id_type = if source == NAMES { UserIdType::String } else { UserIdType::Int };
