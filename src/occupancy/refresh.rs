@@ -78,6 +78,15 @@ pub async fn refresh(inner: Arc<Inner>, stop: CancellationToken) {
 impl Refresher {
     /// Takes what has changed. False when the views have stopped.
     fn drain(&mut self) -> Result<bool, SessionsError> {
+        let is_idle = {
+            let shelf = self.inner.book.read();
+            shelf.datasets.is_empty() && shelf.chunks.is_empty()
+        };
+        if is_idle {
+            // Nobody has anything that could become wrong; following costs the views something.
+            self.changes = None;
+            return Ok(true);
+        }
         if self.changes.is_none() {
             self.changes = self.inner.sessions.follow(QUEUE_ROWS_MAX)?;
             // What the tree has more than the stream begins with comes again, and does no harm.
