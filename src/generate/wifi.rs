@@ -6,7 +6,7 @@
 //! for every ten people there is one static device (a printer, a screen) that never leaves its room and reconnects every 1 to 12 hours.
 //! Four phones in ten have made their address up.
 //!
-//! Where they stay: [`super::spaces`]. Each room has two sensors. Times are UTC.
+//! Where they stay: [`mod@super::spaces`]. Each room has two sensors. Times are UTC.
 //!
 //! A live campus ([`Campus::live`]) never sleeps, and its rows are due when they are told. It has so many people that they send the rows
 //! asked for, or, where that are too few, people who move faster.

@@ -55,7 +55,7 @@ pub(super) struct DatasetBody {
     #[schema(required = false)]
     end_time: Option<String>,
     /// 900, 1800, 3600, 7200, 14400, 28800 or 86400; 3600 when absent.
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Option<super::occupancy::IntervalWord>)]
     interval_seconds: Option<i64>,
     /// Width of the windows that datasets share, in days; 30 when absent.
     #[schema(required = false, minimum = 1, maximum = 3653)]

@@ -2,7 +2,7 @@
 //!
 //! It promises:
 //! - **At least once, in order.** A message is tried until the brokers have acknowledged it (`acks=all`, an idempotent producer), with a pause
-//!   between tries that doubles up to [`PAUSE_MAX`]; the next one comes after it. A try whose outcome is unknown is made again.
+//!   between tries that doubles up to `PAUSE_MAX`; the next one comes after it. A try whose outcome is unknown is made again.
 //! - Messages of one key lie in one partition (murmur2, as Java clients choose it).
 //! - **Nobody waits for it** but the task that sends. One message is under way.
 //!
