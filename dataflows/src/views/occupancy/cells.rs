@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The cells of one space and measure, by (time, other).
 type Series = BTreeMap<(Micros, i32), Cell>;
 
+/// Times of a sum that stand in a table; of more, only those that there are.
+const SLOTS_MAX: i64 = 1 << 20;
+
 #[derive(Default)]
 pub struct Cells {
     spaces: HashMap<(SpaceId, Measure), Series>,
@@ -76,18 +79,22 @@ impl Cells {
 
     /// The sum of a measure over some spaces, by time.
     pub fn sum(&self, spaces: &[SpaceId], measure: Measure, from: Micros, to: Micros) -> Vec<(Micros, Cell)> {
-        let mut sums: BTreeMap<Micros, Cell> = BTreeMap::new();
-        let mut single = Vec::new();
         let kept: Vec<&Series> = spaces.iter().filter_map(|space| self.spaces.get(&(*space, measure))).collect();
-        for series in &kept {
-            let cells = range(series, from, to);
-            if kept.len() == 1 && measure != Measure::Moves && measure != Measure::Dwell {
-                single.extend(cells.map(|(time, _, cell)| (time, cell)));
-            } else {
-                cells.for_each(|(time, _, cell)| sums.entry(time).or_default().add(cell));
-            }
+        let first = kept.iter().filter_map(|series| range(series, from, to).next()).map(|(time, ..)| time).min();
+        let last = kept.iter().filter_map(|series| range(series, from, to).next_back()).map(|(time, ..)| time).max();
+        let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
+        let width = measure.width();
+        let cells = kept.iter().flat_map(|series| range(series, from, to));
+        let slots = (last - first) / width + 1;
+        if slots > SLOTS_MAX {
+            let mut sums: BTreeMap<Micros, Cell> = BTreeMap::new();
+            cells.for_each(|(time, _, cell)| sums.entry(time).or_default().add(cell));
+            return sums.into_iter().filter(|(_, cell)| !cell.is_zero()).collect();
         }
-        if kept.len() == 1 && !single.is_empty() { single } else { sums.into_iter().filter(|(_, cell)| !cell.is_zero()).collect() }
+        let mut sums = vec![Cell::ZERO; slots as usize];
+        cells.for_each(|(time, _, cell)| sums[((time - first) / width) as usize].add(cell));
+        let times = (0..).map(|slot| first + slot * width);
+        times.zip(sums).filter(|(_, cell)| !cell.is_zero()).collect()
     }
 
     /// Single cells, ascending: of some spaces, or of all.
@@ -133,7 +140,7 @@ impl Cells {
     }
 }
 
-fn range(series: &Series, from: Micros, to: Micros) -> impl Iterator<Item = (Micros, i32, Cell)> {
+fn range(series: &Series, from: Micros, to: Micros) -> impl DoubleEndedIterator<Item = (Micros, i32, Cell)> {
     let to = to.max(from);
     series.range((from, i32::MIN)..(to, i32::MIN)).map(|((time, other), cell)| (*time, *other, *cell))
 }
