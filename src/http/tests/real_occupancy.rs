@@ -157,7 +157,8 @@ async fn a_move_between_rooms_flows_between_their_floors() {
 async fn an_open_session_fills_the_running_bin_until_it_is_closed() {
     let real = Real::campus(&[("engine.tick_every", "100ms")]).await;
     real.spaces(&TREE).await;
-    let start = now_micros() - 40 * MINUTE;
+    // Within one bin, whatever the clock shows.
+    let start = (now_micros() - 40 * MINUTE).div_euclid(15 * MINUTE) * 15 * MINUTE + MINUTE;
     real.stays(&[("aa", 1000, start, None), ("bb", 1001, start, None)]).await;
     let number = async |id: i64| {
         let now = real.get("/api/occupancy/now").await;
