@@ -29,7 +29,7 @@ pub const SENSOR: &str = "occupancy_space_chunk_sensor";
 
 /// Objects of children that are read together.
 const READS_AT_ONCE: usize = 8;
-const WRITES_AT_ONCE: usize = 16;
+const WRITES_AT_ONCE: usize = 64;
 /// Chunks that are counted together.
 const CHUNKS_TOGETHER: usize = 256;
 

@@ -85,11 +85,14 @@ impl Keeper {
     async fn end_runs(&mut self) {
         let running = self.inner.running().clone();
         for (key, (id, opening)) in running {
-            match self.inner.runs.get(&id) {
-                Ok(run) if !run.status.finished() => continue,
-                Ok(run) if run.status == RunStatus::Success => {}
-                Ok(run) => self.fail(key, opening, &run).await,
-                Err(_) => {}
+            match self.inner.runs.status(&id) {
+                Some(status) if !status.finished() => continue,
+                Some(RunStatus::Success) | None => {}
+                Some(_) => {
+                    if let Ok(run) = self.inner.runs.get(&id) {
+                        self.fail(key, opening, &run).await;
+                    }
+                }
             }
             self.inner.running().remove(&key);
         }

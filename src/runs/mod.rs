@@ -198,6 +198,11 @@ impl Runs {
         wanted.take(limit).map(|entry| entry.record.clone()).collect()
     }
 
+    /// The status alone; nothing for a run that is not known.
+    pub fn status(&self, id: &RunId) -> Option<RunStatus> {
+        self.inner.lock().get(id).map(|entry| entry.record.status)
+    }
+
     /// The newest `limit` lines, oldest first.
     pub fn logs(&self, id: &RunId, limit: usize) -> Result<Vec<LogLine>, RunsError> {
         let table = self.inner.lock();

@@ -347,7 +347,9 @@ impl Inner {
                 }
             }
         }
-        ended.iter().for_each(|id| self.announce(id));
+        if !ended.is_empty() {
+            tracing::info!(runs = ended.len(), "runs ended with the work of another");
+        }
         self.begin_ready();
     }
 

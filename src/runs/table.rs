@@ -41,6 +41,8 @@ pub(super) struct Table {
     runs: HashMap<RunId, Entry>,
     order: BTreeMap<u64, RunId>,
     pending: BTreeSet<u64>,
+    /// Of these (and of some that wait no more), those that depend on other runs.
+    dependent: BTreeSet<u64>,
     /// Submissions on their way into the log, which count as waiting.
     reserved: usize,
     working: usize,
@@ -100,6 +102,9 @@ impl Table {
         self.next_number = self.next_number.max(number);
         if record.status == RunStatus::Pending {
             self.pending.insert(number);
+        }
+        if !record.depends_on.is_empty() {
+            self.dependent.insert(number);
         }
         self.order.insert(number, id.clone());
         self.runs.insert(id, Entry::new(record, logs, token));
@@ -171,6 +176,13 @@ impl Table {
     /// Lets every run begin whose turn it is. Fails those whose dependencies did. Answers (begun, failed).
     pub fn begin_ready(&mut self, concurrency: usize, now: Micros) -> (Vec<RunId>, Vec<RunId>) {
         let (mut begun, mut failed) = (Vec::new(), Vec::new());
+        if self.working >= concurrency {
+            // Nothing can begin, and only what depends on others can fail.
+            self.dependent.retain(|number| self.pending.contains(number));
+            if self.dependent.is_empty() {
+                return (begun, failed);
+            }
+        }
         let mut keys_waiting: HashSet<String> = HashSet::new();
         // Ascending: a run comes after those it depends on, so one pass carries a failure through a chain.
         for number in self.pending.iter().copied().collect::<Vec<_>>() {
@@ -278,8 +290,11 @@ impl Table {
         let Some(entry) = self.runs.get_mut(id) else { return };
         if resumable && entry.record.status == RunStatus::Started {
             entry.record.status = RunStatus::Pending;
-            let number = entry.record.number;
+            let (number, depends) = (entry.record.number, !entry.record.depends_on.is_empty());
             self.pending.insert(number);
+            if depends {
+                self.dependent.insert(number);
+            }
         }
         self.touch(id);
     }
