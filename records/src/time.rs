@@ -13,6 +13,11 @@ pub const MINUTE: Micros = 60 * SECOND;
 pub const HOUR: Micros = 60 * MINUTE;
 pub const DAY: Micros = 24 * HOUR;
 
+/// The last multiple of `width` that is not after a time: the begin of its bin, its hour, its day.
+pub fn floor(time: Micros, width: Micros) -> Micros {
+    time.div_euclid(width).saturating_mul(width)
+}
+
 /// The wall clock in microseconds.
 pub fn now_micros() -> Micros {
     Utc::now().timestamp_micros()

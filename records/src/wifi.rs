@@ -95,6 +95,17 @@ impl Default for WifiSettings {
     }
 }
 
+impl WifiSettings {
+    /// The narrowest bins that are kept, in seconds.
+    pub fn narrowest(&self) -> u32 {
+        self.intervals.first().copied().unwrap_or(INTERVALS[0])
+    }
+
+    pub fn keeps(&self, interval: u32) -> bool {
+        self.intervals.contains(&interval)
+    }
+}
+
 /// What a cell counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Measure {
@@ -169,6 +180,11 @@ pub struct Cell {
 impl Cell {
     pub const ZERO: Self = Self { count: 0, randomized: 0, micros: 0 };
 
+    /// One device, or visit, or move.
+    pub fn one(randomized: bool) -> Self {
+        Self { count: 1, randomized: i64::from(randomized), micros: 0 }
+    }
+
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO
     }
@@ -229,6 +245,16 @@ pub struct ReplaceStays {
     pub retained_from: Option<Micros>,
 }
 
+impl ReplaceStays {
+    /// Puts the new parts in the place of the old ones.
+    pub fn apply(&self, stays: &mut Vec<ColdPart>, cells: &mut Vec<ColdPart>) {
+        for (parts, added) in [(stays, &self.stays), (cells, &self.cells)] {
+            parts.retain(|part| !self.removed.contains(&part.name));
+            parts.extend(added.iter().cloned());
+        }
+    }
+}
+
 /// Sealed sessions of some devices come back into memory, and the devices' pending rows are applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reopen {
@@ -251,6 +277,18 @@ pub fn bins(start: Micros, end: Micros, width: Micros) -> Range<i64> {
     let first = start.div_euclid(width);
     let after = if start == end { first + i64::from(start.rem_euclid(width) != 0) } else { (end - 1).div_euclid(width) + 1 };
     first..after.max(first)
+}
+
+/// Gives the begin of every bin that one of these sessions of one device in one space touches, once. `spans` in order of their starts.
+pub fn distinct_bins(spans: impl IntoIterator<Item = (Micros, Micros)>, width: Micros, mut each: impl FnMut(Micros)) {
+    let mut next = i64::MIN;
+    for (start, end) in spans {
+        let bins = bins(start, end, width);
+        for bin in bins.start.max(next)..bins.end {
+            each(bin * width);
+        }
+        next = next.max(bins.end);
+    }
 }
 
 /// The time to which open sessions are taken to last when the log's clock shows `now`.

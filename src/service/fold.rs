@@ -171,10 +171,7 @@ impl LogFold {
             }
             Control::ReplaceStays(replace) => {
                 let source = self.source(replace.source);
-                source.cold_stays.retain(|part| !replace.removed.contains(&part.name));
-                source.cold_cells.retain(|part| !replace.removed.contains(&part.name));
-                source.cold_stays.extend(replace.stays.iter().cloned());
-                source.cold_cells.extend(replace.cells.iter().cloned());
+                replace.apply(&mut source.cold_stays, &mut source.cold_cells);
                 source.retained_from = replace.retained_from.max(source.retained_from);
             }
             Control::Document { kind, key, body } => {

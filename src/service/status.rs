@@ -33,7 +33,7 @@ impl Service {
             // Every worker sees every model.
             engine.stale_models = engine.stale_models.max(worker.stale_models);
             states.extend(sources);
-            add(&mut wifi, &worker.wifi);
+            wifi.add(&worker.wifi);
             versions.extend(models.iter().map(|m| ((m.source, m.clusters), m.version)));
         }
         let sources = inner.source_statuses(merge_sources(states.into_iter()), &versions, &mut engine);
@@ -170,18 +170,6 @@ fn unread<'a>(
         lag: report.lag,
         error: report.error.clone(),
     })
-}
-
-/// Gauges of workers add up.
-fn add(sum: &mut WifiStats, worker: &WifiStats) {
-    sum.devices += worker.devices;
-    sum.stays += worker.stays;
-    sum.open += worker.open;
-    sum.cells += worker.cells;
-    sum.pending += worker.pending;
-    sum.unknown_space += worker.unknown_space;
-    sum.spaces += worker.spaces;
-    sum.orphans += worker.orphans;
 }
 
 fn counters(counts: &Counts) -> SourceCounters {

@@ -39,7 +39,7 @@ use super::{Inner, NO_PANIC, Service, ServiceError};
 use desireline_connectors::cold::{CellCacheStats, ColdError};
 use desireline_dataflows::query::{Answer, Query};
 use desireline_dataflows::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, Standing};
-use desireline_records::time::{DAY, now_micros};
+use desireline_records::time::now_micros;
 use desireline_records::{ColdPart, LogicalTime, Micros, SourceId};
 use ecow::EcoString;
 use std::collections::HashSet;
@@ -226,7 +226,10 @@ impl Inner {
     }
 
     /// The workers' parts of an answer, and what the first one says of everything.
-    async fn ask_occupancy(&self, query: OccupancyQuery) -> Result<(LogicalTime, Arc<Standing>, Vec<OccupancyAnswer>), ServiceError> {
+    pub(super) async fn ask_occupancy(
+        &self,
+        query: OccupancyQuery,
+    ) -> Result<(LogicalTime, Arc<Standing>, Vec<OccupancyAnswer>), ServiceError> {
         let (as_of, parts) = self.ask(Query::Occupancy(query)).await?;
         let mut standing = Arc::default();
         let mut answers = Vec::with_capacity(parts.len());
@@ -238,11 +241,6 @@ impl Inner {
         }
         Ok((as_of, standing, answers))
     }
-}
-
-/// The begin of a day.
-fn day_of(time: Micros) -> Micros {
-    time.div_euclid(DAY).saturating_mul(DAY)
 }
 
 fn unreadable(error: ColdError) -> ServiceError {

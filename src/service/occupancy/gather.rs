@@ -4,14 +4,13 @@ use super::dwell::VisitDay;
 use super::flows::{self, Flow, FlowsPer};
 use super::presence::{self, Presence};
 use super::sums::Sums;
-use super::{Kept, OccupancyNow, Series, SeriesRequest, SpaceNow, floor, width};
+use super::{OccupancyNow, Series, SeriesRequest, SpaceNow, width};
 use crate::service::{At, Inner, NO_PANIC, ServiceError};
 use desireline_connectors::cold::ColdError;
 use desireline_connectors::cold::stays::{self, ColdStay};
-use desireline_dataflows::query::{Answer, Query};
 use desireline_dataflows::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, Standing};
 use desireline_dataflows::views::occupancy::tree::Tree;
-use desireline_records::time::{DAY, HOUR, now_micros};
+use desireline_records::time::{DAY, HOUR, floor, now_micros};
 use desireline_records::wifi::clock_at;
 use desireline_records::{Cell, CellKey, LogicalTime, Measure, Micros, SpaceId, WifiSettings};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -80,17 +79,10 @@ impl Inner {
     }
 
     async fn occupancy(&self, query: OccupancyQuery) -> Result<Parts, ServiceError> {
-        let (as_of, answers) = self.ask(Query::Occupancy(query)).await?;
-        let mut parts = Parts { as_of, standing: Arc::default(), subtrees: Vec::new(), answers: Vec::with_capacity(answers.len()) };
-        for answer in answers {
-            let Answer::Occupancy(mut answer) = answer else { continue };
-            if let Some(standing) = answer.standing.take() {
-                parts.standing = standing;
-                parts.subtrees = std::mem::take(&mut answer.subtrees);
-            }
-            parts.answers.push(answer);
-        }
-        Ok(parts)
+        let (as_of, standing, mut answers) = self.ask_occupancy(query).await?;
+        // Those of the first worker; the others have none.
+        let subtrees = answers.iter_mut().map(|answer| std::mem::take(&mut answer.subtrees)).find(|of| !of.is_empty());
+        Ok(Parts { as_of, standing, subtrees: subtrees.unwrap_or_default(), answers })
     }
 
     pub(super) async fn series(self: &Arc<Self>, request: &SeriesRequest) -> Result<At<Vec<Series>>, ServiceError> {
@@ -337,9 +329,8 @@ fn finish(roots: &[SpaceId], sums: Vec<Sums>) -> Vec<Series> {
 
 /// Sealed sessions, without those of devices that were erased after they were exported.
 fn unerased(cold: Vec<ColdStay>, standing: &Standing) -> Vec<Presence> {
-    let erased: HashMap<&str, LogicalTime> = standing.erased.iter().map(|(device, at)| (device.as_str(), *at)).collect();
-    let is_there = |row: &ColdStay| erased.get(row.device.as_str()).is_none_or(|at| row.exported_at > *at);
-    let kept = cold.into_iter().filter(is_there);
+    let erasures = standing.erasures();
+    let kept = cold.into_iter().filter(|row| erasures.spare(&row.device, row.exported_at));
     kept.map(|row| Presence { device: row.device, randomized: row.randomized, stay: row.stay }).collect()
 }
 

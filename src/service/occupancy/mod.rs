@@ -33,9 +33,8 @@ pub use privacy::{Privacy, Shown};
 pub use typical::{Hour, Peak, Typical};
 
 use super::{At, Service, ServiceError, WifiSealingConfig};
-use desireline_records::time::{HOUR, SECOND};
-use desireline_records::wifi;
-use desireline_records::{Cell, CellKey, Measure, Micros, SpaceId, Token, WifiSettings};
+use desireline_records::time::{HOUR, SECOND, floor};
+use desireline_records::{Cell, CellKey, Measure, Micros, SpaceId, Token};
 
 /// What answers about occupancy go by, beside the settings of the source.
 #[derive(Clone, Debug)]
@@ -165,27 +164,6 @@ impl Service {
     ) -> Result<At<Vec<Flow>>, ServiceError> {
         self.inner.at_least(at_least).await?;
         self.inner.flows(root, from, to, per).await
-    }
-}
-
-/// The begin of the bin that a time lies in.
-pub fn floor(time: Micros, width: Micros) -> Micros {
-    time.div_euclid(width).saturating_mul(width)
-}
-
-/// Settings, read as questions about them.
-trait Kept {
-    fn narrowest(&self) -> u32;
-    fn keeps(&self, interval: u32) -> bool;
-}
-
-impl Kept for WifiSettings {
-    fn narrowest(&self) -> u32 {
-        self.intervals.first().copied().unwrap_or(wifi::INTERVALS[0])
-    }
-
-    fn keeps(&self, interval: u32) -> bool {
-        self.intervals.contains(&interval)
     }
 }
 

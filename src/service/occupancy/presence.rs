@@ -5,7 +5,7 @@
 //! the sessions and the sums take.
 
 use super::sums::Sums;
-use desireline_records::wifi::bins;
+use desireline_records::wifi::distinct_bins;
 use desireline_records::{Cell, Micros, SealedStay, SpaceId};
 use ecow::EcoString;
 use std::collections::{BTreeMap, HashMap};
@@ -32,28 +32,19 @@ pub(super) fn newest_of(memory: Vec<Presence>, cold: Vec<Presence>) -> Vec<Prese
 pub(super) fn count(sessions: &[Presence], roots_of: &HashMap<SpaceId, Vec<usize>>, sums: &mut [Sums], width: Micros, before: Micros) {
     for device in sessions.chunk_by(|a, b| (a.stay.space, &a.device) == (b.stay.space, &b.device)) {
         let Some(roots) = roots_of.get(&device[0].stay.space) else { continue };
-        let one = Cell { count: 1, randomized: i64::from(device[0].randomized), micros: 0 };
-        let mut next = i64::MIN;
-        for session in device {
-            let touched = bins(session.stay.start, session.stay.end, width);
-            for bin in touched.start.max(next)..touched.end {
-                let time = bin * width;
-                if time >= before {
-                    break;
-                }
+        let one = Cell::one(device[0].randomized);
+        distinct_bins(device.iter().map(|session| (session.stay.start, session.stay.end)), width, |time| {
+            if time < before {
                 roots.iter().for_each(|root| sums[*root].add(time, one));
             }
-            // One without length on an edge touches nothing, and hides nothing.
-            if !touched.is_empty() {
-                next = next.max(touched.end);
-            }
-        }
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use desireline_records::wifi::bins;
 
     const ALL: Micros = Micros::MAX;
 

@@ -9,9 +9,9 @@ use super::{Inner, Service, ServiceError, unreadable};
 use desireline_connectors::cold;
 use desireline_dataflows::views::occupancy::query::OccupancyQuery;
 use desireline_records::time::now_micros;
-use desireline_records::{Control, EraseUser, LogicalTime, SourceId, Token, user_hash};
+use desireline_records::{Control, EraseUser, SourceId, Token, user_hash};
 use ecow::EcoString;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 impl Service {
     /// Erases devices from every view at once. The physical erasure goes on in the background; its ids are returned. `NotFound` when none
@@ -43,9 +43,9 @@ impl Inner {
         let devices: Vec<DeviceKey> = devices.into_iter().collect();
         let (_, standing, _) = self.ask_occupancy(OccupancyQuery::Pending { devices_max: 0 }).await?;
         let mut known = self.known_devices(source, &devices).await?;
-        let erased: HashMap<&EcoString, LogicalTime> = standing.erased.iter().map(|(device, at)| (device, *at)).collect();
+        let erasures = standing.erasures();
         for stay in cold::read_devices(&self.store, &sealed.stays, &devices).await.map_err(unreadable)? {
-            if erased.get(&stay.device).is_none_or(|at| stay.exported_at > *at) {
+            if erasures.spare(&stay.device, stay.exported_at) {
                 known.insert(stay.device);
             }
         }

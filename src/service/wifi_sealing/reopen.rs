@@ -5,7 +5,7 @@ use desireline_connectors::cold::{self, ColdStay};
 use desireline_dataflows::views::occupancy::query::{OccupancyQuery, Standing};
 use desireline_records::{Control, LogicalTime, Reopen, ReopenedDevice, SealedStay, Token};
 use ecow::EcoString;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// A record has at most this many sessions, or one device.
 const RECORD_STAYS_MAX: usize = 50_000;
@@ -65,7 +65,7 @@ impl Inner {
         devices: Vec<DeviceKey>,
         stays_max: usize,
     ) -> Result<(), ServiceError> {
-        let erased: HashMap<&EcoString, LogicalTime> = standing.erased.iter().map(|(device, at)| (device, *at)).collect();
+        let erasures = standing.erasures();
         let mut record = Record::default();
         let mut last = None;
         for devices in devices.chunks(READ_DEVICES_MAX) {
@@ -80,7 +80,7 @@ impl Inner {
             let mut by_device: BTreeMap<DeviceKey, (bool, Vec<SealedStay>)> =
                 devices.iter().map(|device| (device.clone(), Default::default())).collect();
             for ColdStay { key_hash, device, randomized, stay, exported_at } in rows {
-                let counts = erased.get(&device).is_none_or(|at| exported_at > *at);
+                let counts = erasures.spare(&device, exported_at);
                 if let (true, Some(known)) = (counts, by_device.get_mut(&(key_hash, device))) {
                     known.0 |= randomized;
                     known.1.push(stay);

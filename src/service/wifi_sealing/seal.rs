@@ -1,9 +1,9 @@
 //! Sealing days, and what has changed of sealed ones since.
 
-use super::{Inner, NO_PANIC, Reopened, Sealed, ServiceError, day_of, now_micros, unreadable};
+use super::{Inner, NO_PANIC, Reopened, Sealed, ServiceError, now_micros, unreadable};
 use desireline_connectors::cold::{self, ColdStay, StaysWriter};
 use desireline_dataflows::views::occupancy::query::{DeviceStay, OccupancyQuery};
-use desireline_records::time::{DAY, format_rfc3339};
+use desireline_records::time::{DAY, floor, format_rfc3339};
 use desireline_records::{Cell, CellKey, Control, Horizon, LogicalTime, Micros, SealFrom, SealStays};
 
 /// So much time is sealed at once: bounds the cells that are read from the views together.
@@ -32,7 +32,7 @@ impl Inner {
         let fold = self.fold.read().expect(NO_PANIC);
         let state = fold.sources.values().find(|state| state.recorded && state.settings.wifi.is_some())?;
         let Horizon::After(horizon) = state.settings.horizon else { return None };
-        Some(day_of(state.watermark?.saturating_sub(horizon).min(fold.last_tick?)))
+        Some(floor(state.watermark?.saturating_sub(horizon).min(fold.last_tick?), DAY))
     }
 
     /// Whether memory has anything of sealed days that a part should have.
@@ -115,7 +115,7 @@ impl Inner {
 
 /// The boundaries by which a long time is sealed: whole days, the last one where it ends.
 fn steps(from: Option<Micros>, to: Micros) -> Vec<Micros> {
-    let Some(from) = from.map(day_of).filter(|from| *from < to) else { return vec![to] };
+    let Some(from) = from.map(|from| floor(from, DAY)).filter(|from| *from < to) else { return vec![to] };
     let width = ((to - from) / STEPS_MAX / DAY * DAY).max(STEP);
     let between = (1..).map(|step| from + step * width).take_while(|step| *step < to);
     between.chain([to]).collect()

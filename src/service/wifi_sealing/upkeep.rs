@@ -1,7 +1,8 @@
 //! Few parts, and none of what retention says is to go.
 
-use super::{Inner, NO_PANIC, Sealed, ServiceError, day_of, unreadable};
+use super::{Inner, NO_PANIC, Sealed, ServiceError, unreadable};
 use desireline_connectors::cold::{self, MergeStays, PART_ROWS_MAX, holds_devices};
+use desireline_records::time::{DAY, floor};
 use desireline_records::{ColdPart, Control, LogicalTime, Micros, ReplaceStays};
 use ecow::EcoString;
 
@@ -28,7 +29,7 @@ impl Inner {
     fn retained_from(&self, sealed: &Sealed) -> Option<Micros> {
         let retention = self.config.occupancy.sealing.retention?;
         let now = self.fold.read().expect(NO_PANIC).last_tick?;
-        let from = day_of(now.saturating_sub(retention)).min(sealed.boundary?);
+        let from = floor(now.saturating_sub(retention), DAY).min(sealed.boundary?);
         (Some(from) > sealed.retained_from && !sealed.stays.is_empty()).then_some(from)
     }
 

@@ -1,10 +1,11 @@
 //! How a worker answers questions about spaces.
 
 use super::cells::Cells;
-use super::devices::{Devices, distinct_bins, presence};
+use super::devices::Devices;
 use super::query::{DeviceStay, OccupancyAnswer, OccupancyQuery, Standing, WifiStats};
 use crate::views::sessions::SessionsState;
 use desireline_records::time::SECOND;
+use desireline_records::wifi::distinct_bins;
 use desireline_records::{Cell, Micros, SealedStay, SpaceId};
 use ecow::EcoString;
 use hashbrown::HashMap;
@@ -109,9 +110,10 @@ impl Counting {
     ) {
         for of_space in stays.chunk_by(|a, b| a.space == b.space) {
             let roots = &roots_of[&of_space[0].space];
-            distinct_bins(of_space, self.width, |bin| {
+            let spans = of_space.iter().filter(|stay| !stay.deleted).map(|stay| (stay.start, stay.end));
+            distinct_bins(spans, self.width, |bin| {
                 if bin >= self.from.max(self.boundary) && bin < self.to {
-                    roots.iter().for_each(|root| self.sums.entry((*root, bin)).or_default().add(presence(randomized)));
+                    roots.iter().for_each(|root| self.sums.entry((*root, bin)).or_default().add(Cell::one(randomized)));
                 }
             });
         }

@@ -12,7 +12,7 @@ use crate::views::sessions::SessionsState;
 use crate::views::sessions::source::Counts;
 use desireline_records::wifi::{clock_at, effective_end};
 use desireline_records::{
-    Cell, Control, Event, EventId, Micros, Reopen, SealStays, SealedStay, SourceId, SourceSettings, SpaceId, Stay, user_hash,
+    Control, Event, EventId, Micros, Reopen, SealStays, SealedStay, SourceId, SourceSettings, SpaceId, Stay, user_hash,
 };
 use ecow::EcoString;
 use hashbrown::{HashMap, HashTable};
@@ -214,10 +214,7 @@ impl Devices {
             Control::SealStays(seal) => self.seal(seal),
             Control::ReplaceStays(replace) => {
                 let standing = &mut self.standing;
-                for (parts, added) in [(&mut standing.cold_stays, &replace.stays), (&mut standing.cold_cells, &replace.cells)] {
-                    parts.retain(|part| !replace.removed.contains(&part.name));
-                    parts.extend(added.iter().cloned());
-                }
+                replace.apply(&mut standing.cold_stays, &mut standing.cold_cells);
                 standing.retained_from = replace.retained_from.max(standing.retained_from);
             }
             Control::Reopen(reopen) => self.reopen(reopen, sessions, &mut out.deltas),
@@ -444,21 +441,4 @@ impl Devices {
 
 fn taken_back(start: Micros, space: SpaceId) -> SealedStay {
     SealedStay { start, end: start, space, open: false, deleted: true }
-}
-
-/// Adds a bin for every bin that one of these sessions (of one device in one space, by start) touches, once.
-pub fn distinct_bins(stays: &[SealedStay], width: Micros, mut each: impl FnMut(Micros)) {
-    let mut next = i64::MIN;
-    for stay in stays.iter().filter(|stay| !stay.deleted) {
-        let bins = desireline_records::wifi::bins(stay.start, stay.end, width);
-        for bin in bins.start.max(next)..bins.end {
-            each(bin * width);
-        }
-        next = next.max(bins.end);
-    }
-}
-
-/// One device in a bin.
-pub fn presence(randomized: bool) -> Cell {
-    Cell { count: 1, randomized: i64::from(randomized), micros: 0 }
 }

@@ -5,6 +5,7 @@
 
 use desireline_records::{Cell, CellKey, ColdPart, LogicalTime, Measure, Micros, SealedStay, SourceId, Space, SpaceId, WifiSettings};
 use ecow::EcoString;
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -96,6 +97,23 @@ pub struct Standing {
     pub spaces: Vec<Space>,
 }
 
+impl Standing {
+    /// Which devices were erased.
+    pub fn erasures(&self) -> Erasures<'_> {
+        Erasures(self.erased.iter().map(|(device, at)| (device.as_str(), *at)).collect())
+    }
+}
+
+/// Devices that were erased, and when.
+pub struct Erasures<'a>(HashMap<&'a str, LogicalTime>);
+
+impl Erasures<'_> {
+    /// Whether what was exported of a device at a time still counts.
+    pub fn spare(&self, device: &str, exported_at: LogicalTime) -> bool {
+        self.0.get(device).is_none_or(|erased_at| exported_at > *erased_at)
+    }
+}
+
 /// Gauges of one worker; they add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WifiStats {
@@ -112,4 +130,17 @@ pub struct WifiStats {
     /// Spaces, and those of them whose parent is not known; on the first worker.
     pub spaces: usize,
     pub orphans: usize,
+}
+
+impl WifiStats {
+    pub fn add(&mut self, other: &Self) {
+        self.devices += other.devices;
+        self.stays += other.stays;
+        self.open += other.open;
+        self.cells += other.cells;
+        self.pending += other.pending;
+        self.unknown_space += other.unknown_space;
+        self.spaces += other.spaces;
+        self.orphans += other.orphans;
+    }
 }

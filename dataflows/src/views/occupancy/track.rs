@@ -185,7 +185,7 @@ impl Track {
 }
 
 fn one(sign: i64, randomized: bool) -> Cell {
-    Cell { count: sign, randomized: if randomized { sign } else { 0 }, micros: 0 }
+    if sign < 0 { Cell::one(randomized).negated() } else { Cell::one(randomized) }
 }
 
 /// The begins of the days from one time to another, inclusive.
