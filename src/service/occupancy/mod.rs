@@ -7,7 +7,7 @@
 //!   moves takes its history along.
 //! - **Everything counts once.** Cells before the sealed boundary are those of the cold parts plus what memory has of them (a difference); cells
 //!   from the boundary on are those of memory.
-//! - **Any width of [`INTERVALS`](wifi::INTERVALS).** Bins that are not kept, or were not kept when a part was written, are counted
+//! - **Any width of [`INTERVALS`](desireline_records::wifi::INTERVALS).** Bins that are not kept, or were not kept when a part was written, are counted
 //!   from the sessions (`presence.rs`): those in memory and those of cold parts, a session in memory instead of what a part says of it.
 //!   Bins that begin before `retained_from` are refused then, since their sessions are gone.
 //!
