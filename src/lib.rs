@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod cli;
+pub mod concepts;
 pub mod config;
 pub mod dashboard;
 pub mod generate;

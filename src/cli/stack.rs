@@ -2,6 +2,7 @@
 
 use super::failure::{Exit, Failure};
 use super::lock::{DataLock, local_folder};
+use crate::concepts::Concepts;
 use crate::config::{Config, mapping};
 use crate::occupancy::{self, Occupancy};
 use crate::projections::{self, Projections, Target};
@@ -21,6 +22,7 @@ pub struct Stack {
     pub runs: Runs,
     pub projections: Projections,
     pub occupancy: Occupancy,
+    pub concepts: Concepts,
     followers: JoinSet<()>,
     followers_stop: CancellationToken,
     /// Released last.
@@ -50,19 +52,21 @@ impl Stack {
         let sessions = external.unwrap_or_else(|| Arc::new(occupancy::Live::new(service.clone())));
         let objects = occupancy::config::store(config)?;
         let limits = occupancy::config::limits(config);
+        let concepts = Concepts::new(objects.clone(), runs.clone(), Arc::new(service.clone()));
         let occupancy = Occupancy::new(limits, sessions, objects, runs.clone(), Arc::new(service.clone()));
         let followers_stop = CancellationToken::new();
         let mut followers = JoinSet::new();
         let prepared = projections::prepare(&service, targets, &mapping::followers(config), &followers_stop).await;
         begin.begin(prepared.ends.clone());
         let projections = prepared.begin(&mut followers);
-        Ok(Self { service, runs, projections, occupancy, followers, followers_stop, _lock: lock })
+        Ok(Self { service, runs, projections, occupancy, concepts, followers, followers_stop, _lock: lock })
     }
 
     /// Waits for the replay and takes up the runs that it brought.
     pub async fn restore(&self) -> Result<(), Failure> {
         let replayed = self.service.wait_ready().await;
         replayed.map_err(|error| Failure::new(Exit::Unavailable, "the log cannot be replayed").detail(error))?;
+        self.concepts.begin(|kind| self.service.documents(kind));
         let restored = self.runs.restore(self.service.recorded_runs());
         tracing::info!(
             waiting = restored.waiting,

@@ -17,6 +17,7 @@ mod backend;
 mod body;
 mod catalog;
 mod catalog_body;
+mod concepts;
 pub mod config;
 mod context;
 mod dagster;
@@ -56,6 +57,7 @@ pub use error::{ApiError, ErrorBody, FieldError};
 pub use live::LiveHub;
 pub use serve::{Listener, ServeError, bind, serve};
 
+use crate::concepts::Concepts;
 use crate::metrics::{Metrics, RunNumbers};
 use crate::occupancy::Occupancy;
 use crate::runs::Runs;
@@ -78,6 +80,7 @@ pub struct AppState {
     runs: Runs,
     followers: Arc<dyn Followers>,
     occupancy: Option<Occupancy>,
+    concepts: Option<Concepts>,
     config: Arc<HttpConfig>,
     metrics: Arc<Metrics>,
     live: Arc<LiveHub>,
@@ -97,12 +100,22 @@ impl AppState {
             runs,
             followers,
             occupancy: None,
+            concepts: None,
             metrics,
         }
     }
 
     pub fn with_occupancy(self, occupancy: Occupancy) -> Self {
         Self { occupancy: Some(occupancy), ..self }
+    }
+
+    pub fn with_concepts(self, concepts: Concepts) -> Self {
+        Self { concepts: Some(concepts), ..self }
+    }
+
+    fn concepts(&self) -> Result<&Concepts, ApiError> {
+        let missing = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "this server keeps no concepts");
+        self.concepts.as_ref().ok_or_else(missing)
     }
 
     fn occupancy(&self) -> Result<&Occupancy, ApiError> {
@@ -185,7 +198,8 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(dagster::get))
         .routes(routes!(dagster::logs))
         .routes(routes!(dagster::assets))
-        .routes(routes!(dagster::health));
+        .routes(routes!(dagster::health))
+        .merge(concepts::read());
     let admin = OpenApiRouter::new()
         .routes(routes!(operations::replay))
         .routes(routes!(operations::delete_event))
@@ -201,7 +215,8 @@ fn routes_and_document(state: &AppState) -> (Router<AppState>, utoipa::openapi::
         .routes(routes!(projections::pause))
         .routes(routes!(projections::resume))
         .routes(routes!(dagster::cancel))
-        .routes(routes!(dagster::trigger));
+        .routes(routes!(dagster::trigger))
+        .merge(concepts::admin());
     let (router, mut document) = open
         .merge(scoped(ingest, state, Scope::Ingest))
         .merge(scoped(read, state, Scope::Read))

@@ -37,6 +37,7 @@ const BEARER: &str = "bearer";
         (name = "views", description = "Answers out"),
         (name = "occupancy", description = "Which devices were where: spaces, numbers by bins, visits, flows"),
         (name = "shop", description = "What users do with items, and what becomes of it"),
+        (name = "concepts", description = "Weak supervision: what things are, told from data"),
         (name = "runs", description = "Work that outlives a request"),
         (name = "operations", description = "Health, status, dead letters, erasure")
     )

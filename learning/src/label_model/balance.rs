@@ -23,8 +23,7 @@
 //!   Copies of a function in different groups are taken as confirmation.
 
 use super::LabelModelError;
-use super::statistic::{Statistic, THIRDS, verdict};
-use super::votes::Shape;
+use desireline_votes::{Shape, Statistic, THIRDS, verdict};
 use serde::{Deserialize, Serialize};
 
 /// No share of a class and no entry of a table may be smaller: it must not become 0 in `f32`.

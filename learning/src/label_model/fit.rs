@@ -18,8 +18,8 @@ use super::LabelModelError;
 use super::balance::{CHANCE_MIN, ClassBalance};
 use super::model::{Fitted, LabelModel};
 use super::random::first_uniform;
-use super::statistic::Statistic;
 use super::symmetry::break_symmetry;
+use desireline_votes::Statistic;
 use serde::{Deserialize, Serialize};
 
 /// Fewer labeling functions cannot be told apart by how they agree.

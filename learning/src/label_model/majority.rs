@@ -1,7 +1,7 @@
 //! The plain majority of votes, which needs no fit: the yardstick for every label model.
 
 use super::LabelModelError;
-use super::votes::{Shape, Votes};
+use desireline_votes::{Shape, Votes};
 
 /// The majority of one row: the classes with the most votes share the probability equally; all classes do when all abstain.
 ///

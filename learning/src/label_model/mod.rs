@@ -19,12 +19,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `votes.rs` | what a vote is, and matrices of them by column |
-//! | `statistic.rs`, `bulk.rs` | the sufficient statistic, by row and by column |
+//! | crate `desireline-votes` | matrices of votes, the sufficient statistic, coverage, overlaps and conflicts |
 //! | `fit.rs`, `balance.rs`, `symmetry.rs`, `random.rs` | the fit: descent, class balance, order of classes, the one random number |
 //! | `model.rs` | the table, weights, conditional probabilities |
 //! | `predict.rs`, `majority.rs` | probabilities and classes of rows, by the model and by plain majority |
-//! | `summary.rs` | coverage, overlaps, conflicts and accuracy of each labeling function |
 //! | `uncertainty.rs` | standard errors of the weights |
 //!
 //! # What goes beyond the reference
@@ -41,28 +39,20 @@
 //! * Ties are not broken at random by hashing here; [`TieBreak::Pick`] takes the caller's choice.
 
 mod balance;
-mod bulk;
-mod error;
 mod fit;
 mod majority;
 mod model;
 mod predict;
 mod random;
-mod statistic;
-mod summary;
 mod symmetry;
 mod uncertainty;
-mod votes;
 
 pub use balance::{CHANCE_MIN, ClassBalance};
-pub use error::LabelModelError;
+pub use desireline_votes::{ABSTAIN, CLASSES_MAX, INDICATORS_MAX, LabelModelError, LfSummary, Statistic, Summary, Votes};
 pub use fit::{EPOCHS_MAX, FitConfig, LFS_MIN, fit};
 pub use majority::{majority, majority_all};
 pub use model::LabelModel;
 pub use predict::{Predictor, Score, TIE_WINDOW, TieBreak, score};
 pub use random::first_uniform;
-pub use statistic::Statistic;
-pub use summary::{LfSummary, Summary};
 pub use symmetry::break_symmetry;
 pub use uncertainty::{SimulationConfig, jackknife, simulated_errors};
-pub use votes::{ABSTAIN, CLASSES_MAX, INDICATORS_MAX, Votes};

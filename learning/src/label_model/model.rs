@@ -1,7 +1,7 @@
 //! A fitted label model and what it says of the labeling functions.
 
 use super::LabelModelError;
-use super::votes::Shape;
+use desireline_votes::Shape;
 use serde::{Deserialize, Serialize};
 
 /// Weights are kept in `[WEIGHT_MIN, 1]`.

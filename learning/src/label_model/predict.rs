@@ -1,8 +1,8 @@
 //! Probabilities and classes of rows.
 
 use super::model::LabelModel;
-use super::votes::{Shape, Votes};
 use super::{ABSTAIN, LabelModelError};
+use desireline_votes::{Shape, Votes};
 
 /// Classes whose probability is less than this below the largest are tied with it.
 pub const TIE_WINDOW: f64 = 1e-5;

@@ -17,9 +17,8 @@
 
 use super::fit::{FitConfig, Moments, fit, fit_moments};
 use super::model::LabelModel;
-use super::statistic::Statistic;
-use super::votes::Votes;
 use super::{ABSTAIN, LabelModelError};
+use desireline_votes::{Statistic, Votes};
 use rand_xoshiro::Xoshiro256Plus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};

@@ -81,7 +81,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
 
     let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));
     let state = AppState::new(http_config, backend, stack.runs.clone(), stack.projections.clone(), metrics);
-    let state = state.with_occupancy(stack.occupancy.clone());
+    let state = state.with_occupancy(stack.occupancy.clone()).with_concepts(stack.concepts.clone());
     let mut feeds = JoinSet::new();
     pass_alerts_on(config, &stack.service, &mut feeds, &stop)?;
     let http_stop = CancellationToken::new();

@@ -14,13 +14,13 @@ pub const INDICATORS_MAX: usize = 4096;
 
 /// How many labeling functions, m, and how many classes, k. The pair (labeling function j, class y) has the index `j * k + y`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub struct Shape {
     pub lfs: usize,
     pub classes: usize,
 }
 
 impl Shape {
-    pub(super) fn new(lfs: usize, classes: usize) -> Result<Self, LabelModelError> {
+    pub fn new(lfs: usize, classes: usize) -> Result<Self, LabelModelError> {
         if classes == 0 {
             return Err(LabelModelError::BadSetting { name: "classes", must: "must be at least 1" });
         }
@@ -41,11 +41,11 @@ impl Shape {
     }
 
     /// Pairs (labeling function, class).
-    pub(super) fn indicators(self) -> usize {
+    pub fn indicators(self) -> usize {
         self.lfs * self.classes
     }
 
-    pub(super) fn check_row(self, row: &[i8]) -> Result<(), LabelModelError> {
+    pub fn check_row(self, row: &[i8]) -> Result<(), LabelModelError> {
         if row.len() != self.lfs {
             return Err(LabelModelError::WrongWidth { given: row.len(), expected: self.lfs });
         }
@@ -55,7 +55,7 @@ impl Shape {
         }
     }
 
-    pub(super) fn check(self, votes: &Votes<'_>) -> Result<(), LabelModelError> {
+    pub fn check(self, votes: &Votes<'_>) -> Result<(), LabelModelError> {
         if votes.lfs() != self.lfs {
             return Err(LabelModelError::WrongWidth { given: votes.lfs(), expected: self.lfs });
         }
@@ -88,7 +88,7 @@ impl std::fmt::Display for Shape {
 /// A label matrix, one column per labeling function: `columns[j][i]` is what labeling function j says of row i.
 #[derive(Clone, Debug)]
 pub struct Votes<'a> {
-    pub(super) columns: Vec<&'a [i8]>,
+    pub columns: Vec<&'a [i8]>,
 }
 
 impl<'a> Votes<'a> {

@@ -25,17 +25,17 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// The groups of labeling functions that the class balance is estimated from.
-pub(super) const THIRDS: usize = 3;
+pub const THIRDS: usize = 3;
 
-pub(super) const ROWS: usize = 0;
-pub(super) const COVERED: usize = 1;
-pub(super) const OVERLAPPED: usize = 2;
-pub(super) const CONFLICTED: usize = 3;
+pub const ROWS: usize = 0;
+pub const COVERED: usize = 1;
+pub const OVERLAPPED: usize = 2;
+pub const CONFLICTED: usize = 3;
 const TOTALS: usize = 4;
 
 /// Where in the counts what stands. All offsets follow from the shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub struct Layout {
     pub shape: Shape,
 }
 
@@ -137,9 +137,9 @@ impl TryFrom<Stored> for Statistic {
 }
 
 impl Statistic {
-    /// The statistic of no rows. Any number of labeling functions can be counted; [`super::fit()`] wants at least three.
+    /// The statistic of no rows. Any number of labeling functions can be counted; a fit wants at least three.
     ///
-    /// Errors: [`LabelModelError::TooLarge`] above [`super::CLASSES_MAX`] or [`super::INDICATORS_MAX`], `BadSetting` without
+    /// Errors: [`LabelModelError::TooLarge`] above [`CLASSES_MAX`](super::CLASSES_MAX) or [`INDICATORS_MAX`](super::INDICATORS_MAX), `BadSetting` without
     /// functions or classes.
     pub fn new(lfs: usize, classes: usize) -> Result<Self, LabelModelError> {
         let layout = Layout { shape: Shape::new(lfs, classes)? };
@@ -189,7 +189,7 @@ impl Statistic {
     }
 
     /// Counts the pairs among indicators given in ascending order, at most one for each labeling function.
-    pub(super) fn add_pairs(&mut self, indicators: impl Iterator<Item = usize> + Clone, diff: i64) {
+    pub fn add_pairs(&mut self, indicators: impl Iterator<Item = usize> + Clone, diff: i64) {
         let (layout, classes) = (self.layout, self.layout.shape.classes);
         let pairs = &mut self.counts[layout.pairs()];
         let mut later = indicators;
@@ -296,20 +296,20 @@ impl Statistic {
         (sum > 0).then(|| gold.iter().map(|count| *count as f64 / sum as f64).collect())
     }
 
-    pub(super) fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    pub(super) fn section(&self, range: Range<usize>) -> &[i64] {
+    pub fn section(&self, range: Range<usize>) -> &[i64] {
         &self.counts[range]
     }
 
-    pub(super) fn section_mut(&mut self, range: Range<usize>) -> &mut [i64] {
+    pub fn section_mut(&mut self, range: Range<usize>) -> &mut [i64] {
         &mut self.counts[range]
     }
 
     /// Refuses what no label matrix can have led to: counts below 0, more votes of a function than rows, more pairs than rows.
-    pub(super) fn check_counts(&self) -> Result<(), LabelModelError> {
+    pub fn check_counts(&self) -> Result<(), LabelModelError> {
         if self.counts.iter().any(|count| *count < 0) {
             return Err(LabelModelError::NegativeCounts);
         }
@@ -329,7 +329,7 @@ impl Statistic {
 }
 
 /// The class with the most votes, or the number of classes when no single one has.
-pub(super) fn verdict(tally: &[u16]) -> usize {
+pub fn verdict(tally: &[u16]) -> usize {
     let (mut best, mut most, mut tied) = (tally.len(), 0, false);
     for (class, votes) in tally.iter().enumerate() {
         if *votes > most {
