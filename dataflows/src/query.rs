@@ -7,6 +7,7 @@
 use crate::changes::ContextRow;
 use crate::state::StateRow;
 use crate::views::journeys::Journey;
+use crate::views::labels::query::{LabelsAnswer, LabelsQuery};
 use crate::views::minutes::MinuteUpdate;
 use crate::views::occupancy::query::{OccupancyAnswer, OccupancyQuery, WifiStats};
 use crate::views::sessions::source::{Counts, SourceState};
@@ -38,6 +39,12 @@ pub enum Query {
     Context { source: SourceId, user: EcoString },
     /// Spaces and who was in them.
     Occupancy(OccupancyQuery),
+    /// Users with everything that is in memory of them.
+    Histories(HistoriesQuery),
+    /// Several questions, answered at one time.
+    All(Vec<Query>),
+    /// Label matrices.
+    Labels(LabelsQuery),
     /// All state as rows, for import into another engine.
     Export,
 }
@@ -56,6 +63,37 @@ pub struct UserQuery {
     pub sessions_max: usize,
     /// … or this many users looked at.
     pub users_max: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct HistoriesQuery {
+    /// These users, in every source; all of them, if absent.
+    pub users: Option<Arc<[EcoString]>>,
+    /// Whether open events are wanted, too.
+    pub events: bool,
+    /// A worker stops after this many rows: users, sessions and events, each counted.
+    pub rows_max: usize,
+}
+
+/// What memory has of a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserHistory {
+    pub answer: UserAnswer,
+    /// In order of (time, id); empty unless they were asked for.
+    pub events: Vec<HeldEvent>,
+}
+
+/// An event of an open session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldEvent {
+    pub id: EventId,
+    pub time: Micros,
+    pub event_type: EcoString,
+    pub page: EcoString,
+    /// Ten-thousandths; 0 unless the event is a transaction.
+    pub value: i64,
+    /// The number of its session: 1 for the user's first, sealed ones included.
+    pub session: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +156,15 @@ pub enum Answer {
     OpenEvents(Vec<(EventId, Micros)>),
     Context(Option<ContextRow>),
     Occupancy(OccupancyAnswer),
+    Labels(LabelsAnswer),
+    /// In order of (hash, source, user). `cold` as above. `complete`: nothing was left out for want of room.
+    Histories {
+        users: Vec<UserHistory>,
+        cold: Vec<(SourceId, Vec<ColdPart>)>,
+        complete: bool,
+    },
+    /// One for each question, in order.
+    All(Vec<Answer>),
     Export(Vec<StateRow>),
 }
 
@@ -134,6 +181,8 @@ pub struct WorkerStats {
     /// Items, products and users of the catalog; on the first worker.
     pub catalog: (usize, usize, usize),
     pub wifi: WifiStats,
+    /// Label matrices (the same on every worker), rows of them, combinations of votes.
+    pub labels: (usize, usize, usize),
 }
 
 /// Adds up the states of one source over workers; the shared parts are the same everywhere.

@@ -13,7 +13,7 @@ mod random;
 
 use desireline_dataflows::changes::{Change, RowKey, View, ViewRow, Views};
 use desireline_dataflows::engine::{Changes, Next, Start};
-use desireline_dataflows::query::{Answer, Query, UserQuery, merge_sources};
+use desireline_dataflows::query::{Answer, HistoriesQuery, Query, UserQuery, merge_sources};
 use desireline_dataflows::reference::Reference;
 use desireline_dataflows::{Engine, EngineConfig};
 use desireline_records::{Batch, Control, Event, LogicalTime, SourceId};
@@ -36,6 +36,7 @@ fn submit(engine: &Engine, batch: &Batch) {
 /// Compares every view at the engine's present time with the reference.
 fn compare(engine: &Engine, reference: &Reference, context: &str) {
     compare_users(engine, reference, context);
+    compare_histories(engine, reference, context);
     compare_minutes(engine, reference, context);
     compare_sources(engine, reference, context);
     compare_contexts(engine, reference, context);
@@ -86,6 +87,38 @@ fn compare_users(engine: &Engine, reference: &Reference, context: &str) {
         assert_eq!(user.cluster, labels.get(&key).copied(), "{context}: the cluster of {key:?}");
     }
     assert!(sessions.is_empty(), "{context}: users without an answer: {:?}", sessions.keys());
+}
+
+/// Everything of all users, and of some, at the same time as something else.
+fn compare_histories(engine: &Engine, reference: &Reference, context: &str) {
+    let users = all_users(engine);
+    let mut events: BTreeMap<(SourceId, EcoString), Vec<_>> = BTreeMap::new();
+    for (event, session) in reference.events() {
+        let told = (event.time, event.id, event.event_type.clone(), event.page.clone(), u64::from(session));
+        events.entry((event.source, event.user.clone())).or_default().push(told);
+    }
+    let some: Arc<[EcoString]> = users.iter().step_by(2).map(|user| user.user.clone()).collect();
+    for named in [None, Some(some)] {
+        let query = HistoriesQuery { users: named.clone(), events: true, rows_max: usize::MAX };
+        let (_, parts) = engine.ask(Query::All(vec![Query::Histories(query), Query::Overview])).expect("an answer");
+        let mut found = Vec::new();
+        for part in parts {
+            let Answer::All(part) = part else { panic!("not several answers") };
+            let [Answer::Histories { users, complete: true, .. }, Answer::Overview { .. }] = &part[..] else { panic!("not these two") };
+            found.extend(users.iter().cloned());
+        }
+        let mut expected: Vec<_> = users.iter().filter(|user| named.as_ref().is_none_or(|named| named.contains(&user.user))).collect();
+        found.sort_by(|a, b| (a.answer.source, &a.answer.user).cmp(&(b.answer.source, &b.answer.user)));
+        expected.sort_by(|a, b| (a.source, &a.user).cmp(&(b.source, &b.user)));
+        assert_eq!(found.iter().map(|user| &user.answer).collect::<Vec<_>>(), expected, "{context}: histories");
+        for user in found {
+            let told = user.events.into_iter().map(|event| (event.time, event.id, event.event_type, event.page, event.session));
+            let mut expected = events.get(&(user.answer.source, user.answer.user.clone())).cloned().unwrap_or_default();
+            expected.retain(|(.., session)| *session > user.answer.sealed_sessions);
+            expected.sort();
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{context}: events of {}", user.answer.user);
+        }
+    }
 }
 
 fn compare_minutes(engine: &Engine, reference: &Reference, context: &str) {

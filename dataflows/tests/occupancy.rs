@@ -323,6 +323,7 @@ impl Run {
         same(&expected, &found, &context);
         self.compare_sums(&expected, &context);
         self.compare_on_demand(&context);
+        self.compare_stays(&context);
         self.compare_counts(&context);
         if let Some(stream) = &mut self.stream {
             stream.take(self.late_before, &context);
@@ -392,6 +393,28 @@ impl Run {
             let expected = reference.series(&expected, *root, Measure::Devices(interval));
             same(&expected, &sums, &format!("{context}: {interval} s in space {root}"));
         }
+    }
+
+    /// Sessions in memory and sealed ones, of all devices and of some.
+    fn compare_stays(&self, context: &str) {
+        let expected = self.reference.occupancy().stays();
+        let every_other: Arc<[EcoString]> = self.reference.occupancy().devices().step_by(2).chain([&"nobody".into()]).cloned().collect();
+        for devices in [None, Some(every_other)] {
+            let wanted = |device: &EcoString| devices.as_ref().is_none_or(|devices| devices.contains(device));
+            let parts = self.ask(OccupancyQuery::Stays { devices: devices.clone(), stays_max: usize::MAX });
+            assert!(parts.iter().all(|part| !part.cut));
+            let hot = parts.iter().flat_map(|part| &part.stays);
+            assert!(hot.clone().all(|stay| wanted(&stay.device)), "{context}: only those that are asked for");
+            let sealed = self.cold.known().filter(|stay| wanted(&stay.device));
+            let all = sealed.chain(hot).map(|stay| ((stay.device.clone(), stay.stay.start, stay.stay.space), stay.stay.clone()));
+            let mut found: BTreeMap<_, SealedStay> = all.collect();
+            found.retain(|_, stay| !stay.deleted);
+            let found: BTreeMap<_, _> = found.into_iter().map(|(key, stay)| (key, (!stay.open).then_some(stay.end))).collect();
+            let expected: BTreeMap<_, _> = expected.iter().filter(|((device, ..), _)| wanted(device)).collect();
+            assert_eq!(found.iter().collect::<BTreeMap<_, _>>(), expected, "{context}: sessions");
+        }
+        let few = self.ask(OccupancyQuery::Stays { devices: None, stays_max: 1 });
+        assert!(few.iter().all(|part| part.stays.len() <= 1), "{context}: no more than asked for");
     }
 
     fn compare_counts(&self, context: &str) {

@@ -1,5 +1,7 @@
 //! How one worker answers peeks from its state, between two batches.
 
+mod histories;
+
 use super::worker::Views;
 use crate::changes::{ContextRow, View, ViewRow, Views as ViewSet};
 use crate::query::{Answer, OpenSession, Query, SealableSession, UserAnswer, UserQuery, WorkerStats};
@@ -7,11 +9,12 @@ use crate::state;
 use crate::views::clusters;
 use crate::views::context;
 use crate::views::journeys::{self, UserKey};
+use crate::views::labels;
 use crate::views::occupancy;
 use crate::views::sessions::SessionsState;
 use crate::views::sessions::rows::{event_rows, path, sealable, session_rows};
 use crate::views::sessions::state::{BUCKETS, User, bucket_of};
-use desireline_records::{EventId, Micros, SourceId};
+use desireline_records::{ColdPart, EventId, Micros, SourceId};
 use ecow::EcoString;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,6 +39,9 @@ pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
             let answer = occupancy::answer::answer(&views.devices.borrow(), &views.cells.borrow(), &views.sessions.borrow(), query);
             Answer::Occupancy(answer)
         }
+        Query::Histories(query) => histories::histories(views, query),
+        Query::All(queries) => Answer::All(queries.iter().map(|query| answer(views, query)).collect()),
+        Query::Labels(query) => Answer::Labels(labels::query::answer(&views.labels.borrow(), query)),
         Query::Export => {
             let mut rows = state::export(
                 &views.sessions.borrow(),
@@ -45,6 +51,7 @@ pub(super) fn answer(views: &mut Views, query: &Query) -> Answer {
                 &views.catalog.borrow(),
             );
             rows.extend(state::export_wifi(&views.sessions.borrow(), &views.devices.borrow(), &views.cells.borrow()));
+            rows.extend(state::export_labels(&views.labels.borrow(), views.sessions.borrow().worker == 0));
             Answer::Export(rows)
         }
     }
@@ -58,9 +65,14 @@ fn users(views: &mut Views, query: &UserQuery) -> Answer {
         None => list_users(&sessions, query),
     };
     let users: Vec<UserAnswer> = slots.into_iter().map(|slot| user_answer(views, &sessions, slot)).collect();
-    let sealed: BTreeSet<SourceId> = users.iter().filter(|user| user.sealed_sessions > 0).map(|user| user.source).collect();
-    let cold = sealed.into_iter().filter_map(|source| Some((source, sessions.sources.get(&source)?.cold.clone()))).collect();
+    let cold = cold_parts_of(users.iter(), &sessions);
     Answer::Users { users, looked_to, cold }
+}
+
+/// The cold parts of the sources of users with sealed sessions.
+fn cold_parts_of<'a>(users: impl Iterator<Item = &'a UserAnswer>, sessions: &SessionsState) -> Vec<(SourceId, Vec<ColdPart>)> {
+    let sealed: BTreeSet<SourceId> = users.filter(|user| user.sealed_sessions > 0).map(|user| user.source).collect();
+    sealed.into_iter().filter_map(|source| Some((source, sessions.sources.get(&source)?.cold.clone()))).collect()
 }
 
 fn find_users(sessions: &SessionsState, source: Option<SourceId>, user: &EcoString) -> Vec<u32> {
@@ -186,6 +198,7 @@ fn overview(views: &Views) -> Answer {
             users_moved: clusters.moved,
             stale_models: clusters.stale_models,
             contexts: views.contexts.borrow().len(),
+            labels: views.labels.borrow().counts(),
             wifi: occupancy::answer::stats(&views.devices.borrow(), &views.cells.borrow(), sessions.worker == 0),
             catalog: if sessions.worker == 0 { views.catalog.borrow().counts() } else { (0, 0, 0) },
         },

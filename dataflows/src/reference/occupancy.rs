@@ -190,6 +190,14 @@ impl Occupancy {
         self.devices.iter().flat_map(of_device).collect()
     }
 
+    /// All sessions: (device, start, space), and the ends of those that were closed.
+    pub fn stays(&self) -> BTreeMap<(EcoString, Micros, SpaceId), Option<Micros>> {
+        let of_device = |(name, device): (&EcoString, &Device)| -> Vec<_> {
+            device.sessions.iter().map(|((start, space), end)| ((name.clone(), *start, *space), *end)).collect()
+        };
+        self.devices.iter().flat_map(of_device).collect()
+    }
+
     pub fn devices(&self) -> impl Iterator<Item = &EcoString> {
         self.devices.keys()
     }

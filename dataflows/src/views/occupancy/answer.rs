@@ -51,6 +51,7 @@ pub fn answer(devices: &Devices, cells: &Cells, sessions: &SessionsState, query:
         OccupancyQuery::SealableCells { boundary } => answer.cells = cells.before(*boundary),
         OccupancyQuery::Pending { devices_max } => answer.pending = devices.with_pending(*devices_max),
         OccupancyQuery::Device { device } => answer.device = devices.device(device),
+        OccupancyQuery::Stays { devices: named, stays_max } => (answer.stays, answer.cut) = devices.stays(named.as_deref(), *stays_max),
     }
     answer
 }

@@ -28,6 +28,8 @@ pub enum OccupancyQuery {
     Pending { devices_max: usize },
     /// What is in memory of one device.
     Device { device: EcoString },
+    /// The sessions in memory of some devices, of all, if none are named; a worker stops after so many.
+    Stays { devices: Option<Arc<[EcoString]>>, stays_max: usize },
 }
 
 /// One worker's part.
@@ -38,8 +40,10 @@ pub struct OccupancyAnswer {
     /// Of `Cells` and `SealableCells`, ascending.
     pub cells: Vec<(CellKey, Cell)>,
     /// Of `Presence`: sessions in the subtrees and the range that began before the sealed boundary, also those that were taken back. They
-    /// count instead of what cold parts say of the same (device, space, start).
+    /// count instead of what cold parts say of the same (device, space, start). Of `Stays` all that are in memory, likewise.
     pub stays: Vec<DeviceStay>,
+    /// Of `Stays`: there are more.
+    pub cut: bool,
     /// Of `Pending`, in order of key hashes.
     pub pending: Vec<PendingDevice>,
     /// Of `Device`, if the worker keeps it.

@@ -44,6 +44,28 @@ impl Devices {
         Some(DeviceAnswer { randomized: device.randomized, stays, pending: device.pending.len() })
     }
 
+    /// What is in memory of some devices (of all, if none are named), also sessions that were taken back; and whether there is more than
+    /// `stays_max` of it.
+    pub fn stays(&self, named: Option<&[EcoString]>, stays_max: usize) -> (Vec<DeviceStay>, bool) {
+        let mut found = Vec::new();
+        let mut all = self.devices();
+        let source = self.standing.source.unwrap_or_default();
+        let mut named = named.map(|named| named.iter().filter_map(|name| self.find(user_hash(source, name), name)));
+        let mut next = || match &mut named {
+            Some(slots) => slots.next().map(|slot| &self.slots[slot as usize]),
+            None => all.next(),
+        };
+        while let Some(device) = next() {
+            if found.len() + device.track.len() + device.deleted.len() > stays_max {
+                return (found, true);
+            }
+            let stay = |stay| DeviceStay { hash: device.hash, device: device.name.clone(), randomized: device.randomized, stay };
+            found.extend(device.track.iter().map(|held| stay(held.sealed())));
+            found.extend(device.deleted.iter().map(|(start, space)| stay(taken_back(*start, *space))));
+        }
+        (found, false)
+    }
+
     /// Sessions in spaces that `wanted` names, and that touch `[from, to)`, by device: (device, its sessions by space and start). Also
     /// those that were taken back, which cold parts may still have.
     pub fn present(
