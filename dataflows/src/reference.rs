@@ -7,6 +7,7 @@
 //! What it can catch: wrong cuts, lost or doubled rows, wrong order, stale labels, wrong counts, state that survives an erasure.
 //! What it cannot: an error in the log itself (both sides read the same batches), or a wrong feature formula (tested by hand cases).
 
+pub mod labels;
 pub mod occupancy;
 
 use crate::changes::{Content, ContextRow, Features, ViewRow};
@@ -19,6 +20,7 @@ use desireline_records::{
     Product, Purged, Reopen, SessionRule, SourceId, SourceSettings,
 };
 use ecow::EcoString;
+use labels::Matrices;
 use occupancy::Occupancy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -94,6 +96,7 @@ pub struct Reference {
     products: BTreeMap<EcoString, Arc<Product>>,
     people: BTreeMap<i64, Arc<Person>>,
     occupancy: Occupancy,
+    matrices: Matrices,
 }
 
 fn source(sources: &mut BTreeMap<SourceId, ReferenceSource>, id: SourceId) -> &mut ReferenceSource {
@@ -132,6 +135,11 @@ impl Reference {
         &self.occupancy
     }
 
+    /// Label matrices.
+    pub fn matrices(&self) -> &Matrices {
+        &self.matrices
+    }
+
     fn event(&mut self, event: &Event) {
         let source = source(&mut self.sources, event.source);
         if let Some(stay) = event.stay {
@@ -157,6 +165,7 @@ impl Reference {
     }
 
     fn control(&mut self, control: &Control) {
+        self.matrices.apply(control);
         let mut counts = CountFacts::default();
         match control {
             Control::Reopen(Reopen { source: id, .. })
@@ -210,6 +219,10 @@ impl Reference {
             | Control::ReplaceStays(_)
             | Control::Reopen(_)
             | Control::Document { .. }
+            | Control::Matrix(_)
+            | Control::MatrixRemoved { .. }
+            | Control::MatrixRows(_)
+            | Control::MatrixModel(_)
             | Control::Removed
             | Control::ReplaceCold { .. }
             | Control::Partition(_)

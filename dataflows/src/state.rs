@@ -9,6 +9,7 @@
 use crate::engine::ControlIn;
 use crate::views::catalog::Catalog;
 use crate::views::clusters::ClustersState;
+use crate::views::labels::{LabelRow, Labels, MatrixHead};
 use crate::views::context::{ContextState, StepsRow};
 use crate::views::minutes::{MinuteUpdate, MinutesState};
 use crate::views::occupancy::cells::Cells;
@@ -44,6 +45,10 @@ pub enum Operator {
     Cells,
     /// One row per space.
     Spaces,
+    /// One row per label matrix.
+    Matrices,
+    /// One row per thing of a label matrix.
+    Labels,
 }
 
 /// The version of each operator's rows.
@@ -63,6 +68,8 @@ pub enum StateError {
     Version { operator: Operator, version: u16 },
     #[error("a state row of {operator:?} cannot be read: {source}")]
     Unreadable { operator: Operator, source: postcard::Error },
+    #[error("a state row of {operator:?} cannot be read: {source}")]
+    Damaged { operator: Operator, source: serde_json::Error },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,6 +158,16 @@ pub fn export_wifi(sessions: &SessionsState, devices: &Devices, cells: &Cells) -
     rows
 }
 
+/// One worker's state of label matrices. Models are JSON, which only describes itself: heads are written as such.
+pub fn export_labels(labels: &Labels, first: bool) -> Vec<StateRow> {
+    let mut rows: Vec<StateRow> = labels.export_rows().map(|(hash, label)| row(Operator::Labels, hash, &label)).collect();
+    if first {
+        let text = |head| serde_json::to_string(&head).expect("a matrix and its model are JSON");
+        rows.extend(labels.export_heads().map(|head| row(Operator::Matrices, 0, &text(head))));
+    }
+    rows
+}
+
 /// State rows, sorted out for import.
 #[derive(Default)]
 pub(crate) struct Import {
@@ -164,6 +181,8 @@ pub(crate) struct Import {
     devices: Vec<DeviceRow>,
     cells: Vec<(CellKey, Cell)>,
     spaces: Vec<Space>,
+    matrices: Vec<MatrixHead>,
+    labels: Vec<LabelRow>,
 }
 
 impl Import {
@@ -185,6 +204,11 @@ impl Import {
                 Operator::Devices => import.devices.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Cells => import.cells.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Spaces => import.spaces.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
+                Operator::Matrices => {
+                    let text: String = postcard::from_bytes(&row.body).map_err(unreadable)?;
+                    import.matrices.push(serde_json::from_str(&text).map_err(|source| StateError::Damaged { operator, source })?);
+                }
+                Operator::Labels => import.labels.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
                 Operator::Clusters => import.models.push(postcard::from_bytes(&row.body).map_err(unreadable)?),
             }
         }
@@ -221,6 +245,8 @@ impl Import {
             let mine = |row: &&DeviceRow| owns(desireline_records::user_hash(source, &row.device));
             inputs.push(ControlIn::ImportDevices(self.devices.iter().filter(mine).cloned().collect()));
         }
+        inputs.push(ControlIn::ImportMatrices(self.matrices.clone()));
+        inputs.push(ControlIn::ImportLabelRows(self.labels.as_slice().into()));
         inputs.push(ControlIn::ImportSpaces(self.spaces.clone()));
         if first {
             inputs.push(ControlIn::ImportMinutes(self.minutes.clone()));

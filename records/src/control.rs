@@ -2,7 +2,7 @@
 
 use crate::catalog::CatalogEntry;
 use crate::{
-    EventId, LogicalTime, Micros, PartitionKey, Reopen, ReplaceStays, SealFrom, SealStays, SourceId, SourceSettings, Space, SpaceId,
+    EventId, LogicalTime, Matrix, MatrixId, MatrixModel, MatrixRows, Micros, PartitionKey, Reopen, ReplaceStays, SealFrom, SealStays, SourceId, SourceSettings, Space, SpaceId,
 };
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,13 @@ pub enum Control {
         key: EcoString,
         body: serde_json::Value,
     },
+    /// A label matrix begins, or begins anew, without rows.
+    Matrix(Arc<Matrix>),
+    MatrixRemoved {
+        matrix: MatrixId,
+    },
+    MatrixRows(Arc<MatrixRows>),
+    MatrixModel(Arc<MatrixModel>),
     /// An operator pauses or resumes a projection; it stays so over restarts.
     Projection {
         name: EcoString,
@@ -217,6 +224,10 @@ impl Control {
             Self::ReplaceStays(_) => "replace_stays",
             Self::Reopen(_) => "reopen",
             Self::Document { .. } => "document",
+            Self::Matrix(_) => "matrix",
+            Self::MatrixRemoved { .. } => "matrix_removed",
+            Self::MatrixRows(_) => "matrix_rows",
+            Self::MatrixModel(_) => "matrix_model",
         }
     }
 }

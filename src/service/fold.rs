@@ -2,6 +2,7 @@
 //!
 //! A fold over batches, fed by the replay and by every commit alike, so that a restart continues exactly where the log ends.
 
+use super::touched::Touched;
 use desireline_dataflows::views::catalog::Catalog;
 use desireline_dataflows::views::occupancy::tree::Tree;
 use desireline_records::{
@@ -97,6 +98,8 @@ pub struct LogFold {
     pub spaces: Tree,
     /// Records of interfaces that keep their own, by kind and key.
     pub documents: BTreeMap<EcoString, BTreeMap<EcoString, serde_json::Value>>,
+    /// What label matrices have not evaluated yet.
+    pub touched: Touched,
     pub last_time: LogicalTime,
     pub last_tick: Option<Micros>,
 }
@@ -110,6 +113,7 @@ impl LogFold {
     pub fn apply(&mut self, batch: &Batch) {
         self.last_time = batch.time;
         self.last_tick = batch.tick.or(self.last_tick);
+        self.touched.apply(batch);
         for position in &batch.positions {
             self.position(position);
         }
@@ -181,6 +185,7 @@ impl LogFold {
                     body => drop(documents.insert(key.clone(), body.clone())),
                 }
             }
+            Control::Matrix(_) | Control::MatrixRemoved { .. } | Control::MatrixRows(_) | Control::MatrixModel(_) => {}
             Control::Catalog(entry) => drop(self.catalog.put(entry)),
             Control::Projection { name, paused: true } => drop(self.paused_projections.insert(name.clone())),
             Control::Projection { name, paused: false } => drop(self.paused_projections.remove(name)),

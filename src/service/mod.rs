@@ -25,6 +25,7 @@ mod shop;
 mod spaces;
 mod start;
 mod status;
+mod touched;
 mod training;
 pub mod types;
 mod wifi_sealing;

@@ -107,6 +107,13 @@ impl Purge {
                     }
                 }
             }
+            Control::MatrixRows(rows) => {
+                let named: Vec<EcoString> = rows.keys.iter().chain(&rows.gone).filter(|key| self.is_thing(key, time)).cloned().collect();
+                if !named.is_empty() {
+                    let rows = Arc::make_mut(rows);
+                    named.iter().for_each(|key| drop(rows.forget(key)));
+                }
+            }
             control if self.is_about_person(control, time) => *control = Control::Removed,
             _ => {}
         }
@@ -119,8 +126,16 @@ impl Purge {
         targets.flatten().any(|target| target.in_catalog && time <= target.until)
     }
 
-    /// Whether the record brings back sealed sessions that leave.
+    /// Whether a thing of a label matrix is one of the users: things of the views are users, whatever their source.
+    fn is_thing(&self, key: &str, time: LogicalTime) -> bool {
+        self.users.values().filter_map(|users| users.get(key)).flatten().any(|target| time <= target.until)
+    }
+
+    /// Whether the record brings back sealed sessions that leave, or says how a user was judged.
     fn is_named_in(&self, control: &Control, time: LogicalTime) -> bool {
+        if let Control::MatrixRows(rows) = control {
+            return rows.keys.iter().chain(&rows.gone).any(|key| self.is_thing(key, time));
+        }
         let Control::Reopen(reopen) = control else { return false };
         reopen.devices.iter().any(|named| {
             self.hits(reopen.source, &named.device, time) || named.stays.iter().any(|stay| self.is_old(reopen.source, stay.start, time))

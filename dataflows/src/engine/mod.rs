@@ -22,6 +22,7 @@ use crate::changes::{Change, Views};
 use crate::query::{Answer, Query};
 use crate::state::{Import, StateError, StateRow};
 use crate::views::context::StepsRow;
+use crate::views::labels::{LabelRow, MatrixHead};
 use crate::views::minutes::MinuteUpdate;
 use crate::views::occupancy::devices::DeviceRow;
 use crate::views::occupancy::query::Standing;
@@ -79,6 +80,10 @@ pub enum ControlIn {
     ImportDevices(Vec<DeviceRow>),
     ImportCells(Vec<(CellKey, Cell)>),
     ImportSpaces(Vec<Space>),
+    /// On every worker.
+    ImportMatrices(Vec<MatrixHead>),
+    /// On every worker, which takes what it keeps.
+    ImportLabelRows(Arc<[LabelRow]>),
 }
 
 /// What became of a batch, told once all workers have closed its time.

@@ -8,6 +8,7 @@ use crate::views::catalog::SharedCatalog;
 use crate::views::clusters::{self, SharedClusters};
 use crate::views::context::{self, SharedContexts};
 use crate::views::journeys::{self, JourneysTrace};
+use crate::views::labels::{self, Labels, SharedLabels};
 use crate::views::minutes::{self, SharedMinutes};
 use crate::views::occupancy::devices::StayRow;
 use crate::views::occupancy::{self, SharedCells, SharedDevices};
@@ -92,6 +93,7 @@ pub(super) struct Views {
     pub journeys: JourneysTrace,
     pub devices: SharedDevices,
     pub cells: SharedCells,
+    pub labels: SharedLabels,
     changes: SharedChangeLog,
     verdicts: SharedVerdicts,
     rows: InputHandle<LogicalTime, Row>,
@@ -113,6 +115,7 @@ impl Views {
         let clusters = SharedClusters::default();
         let (contexts, catalog) = (SharedContexts::default(), SharedCatalog::default());
         let (devices, cells) = (SharedDevices::default(), SharedCells::default());
+        let labels: SharedLabels = Rc::new(RefCell::new(Labels::new(index, peers)));
         let changes: SharedChangeLog = Rc::new(RefCell::new(ChangeLog::default()));
         let verdicts = SharedVerdicts::default();
         let probe = probe::Handle::new();
@@ -127,6 +130,7 @@ impl Views {
             minutes::build(outputs.minutes, controls.clone(), minutes.clone(), changes.clone()).probe_with(&probe);
             occupancy::build(stays, controls.clone(), devices.clone(), cells.clone(), sessions.clone(), changes.clone(), verdicts.clone())
                 .probe_with(&probe);
+            labels::build(controls.clone(), labels.clone()).probe_with(&probe);
             context::build(outputs.contexts, controls, contexts.clone(), catalog.clone(), sessions.clone(), changes.clone())
                 .probe_with(&probe);
             (rows_in, stays_in, controls_in, trace)
@@ -141,6 +145,7 @@ impl Views {
             journeys,
             devices,
             cells,
+            labels,
             changes,
             verdicts,
             rows,

@@ -5,6 +5,7 @@ mod closed;
 pub mod clusters;
 pub mod context;
 pub mod journeys;
+pub mod labels;
 pub mod minutes;
 pub mod occupancy;
 pub mod sessions;

@@ -41,6 +41,10 @@ impl SessionsState {
                 | Control::ReplaceStays(_)
                 | Control::Reopen(_)
                 | Control::Document { .. }
+                | Control::Matrix(_)
+                | Control::MatrixRemoved { .. }
+                | Control::MatrixRows(_)
+                | Control::MatrixModel(_)
                 | Control::Projection { .. } => {}
             }
         }

@@ -169,7 +169,9 @@ fn work(state: &mut SessionsState, rows: &[Row], controls: Vec<ControlIn>, time:
             | ControlIn::ImportStanding(_)
             | ControlIn::ImportDevices(_)
             | ControlIn::ImportCells(_)
-            | ControlIn::ImportSpaces(_) => {}
+            | ControlIn::ImportSpaces(_)
+            | ControlIn::ImportMatrices(_)
+            | ControlIn::ImportLabelRows(_) => {}
         }
     }
     state.control(&logged, time, &mut changes, &mut out);
