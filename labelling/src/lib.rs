@@ -1,1 +1,22 @@
 //! Labelling functions.
+
+mod check;
+mod columns;
+mod evaluate;
+mod facts;
+mod ir;
+mod mask;
+mod parse;
+mod pool;
+mod prelude;
+mod refusal;
+mod rewrite;
+mod source;
+mod vector;
+mod worker;
+
+pub use evaluate::{EvaluateError, Function, Outcome, Runtime, RuntimeConfig, Tier};
+pub use refusal::Refusal;
+pub use source::{ABSTAIN, Module, Source, constant_name, template};
+pub use worker::main::worker_main;
+pub use worker::protocol::{Fault, FaultKind};

@@ -22,6 +22,7 @@ pub mod stack;
 pub mod token;
 pub mod verify;
 pub mod wifi;
+pub mod worker;
 
 use crate::config::{Config, Inputs};
 use clap::{Args, Parser, Subcommand};
@@ -75,6 +76,9 @@ pub enum Command {
     Token(token::TokenArgs),
     /// Print the version
     Version,
+    /// Run labelling functions for the server that started this process
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
 }
 
 /// Flags of every command that reads the configuration.
@@ -107,7 +111,11 @@ impl ConfigArgs {
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
-    match dispatch(Cli::parse()) {
+    let cli = Cli::parse();
+    if let Command::Worker(args) = &cli.command {
+        return worker::run(args);
+    }
+    match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -124,6 +132,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Projection(args) => projection::run(&args),
         Command::Wifi(args) => wifi::run(&args),
         Command::Token(args) => token::run(&args),
+        // Runs before anything of the service does; see `main`.
+        Command::Worker(_) => Ok(()),
         Command::Version => {
             out(&format!("desireline {}\n", env!("CARGO_PKG_VERSION")));
             Ok(())

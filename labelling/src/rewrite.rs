@@ -1,0 +1,468 @@
+//! The text that the interpreter is given.
+//!
+//! The user's text keeps its lines, so that an error's line is the user's. What the interpreter lacks or does otherwise than Python is
+//! put right by small replacements within a line, all of them to names that begin with `__dl_`, which no user's code can contain:
+//!
+//! * `row.x` is `row['x']`;
+//! * `any` and `all` of a generator stop at the first item that decides: the interpreter would evaluate all of them first;
+//! * `round(x, n)` rounds the exact value, as Python does;
+//! * comparisons and `not` as operands of arithmetic are numbers;
+//! * `statistics` is a prelude; `import statistics` and `from statistics import mean` bind to it.
+//!
+//! What cannot be put right is refused: see [`refused`](Walk::refused).
+
+use crate::check::FUNCTION;
+use crate::facts::Facts;
+use crate::parse::Places;
+use crate::prelude;
+use crate::refusal::{self, Refusal};
+use crate::source::{ABSTAIN, Module, Source, constant_name};
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
+use ruff_python_ast::{Expr, ExprCall, ExprGenerator, ModModule, Operator, Stmt, UnaryOp};
+use ruff_text_size::{Ranged, TextRange, TextSize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// What the interpreter runs, and how its lines are the user's.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
+pub struct Script {
+    /// Everything up to the calls: prelude, the user's text, the constants.
+    pub text: String,
+    /// Lines before the user's text.
+    pub lines_before: u32,
+    /// Lines of the user's text.
+    pub lines: u32,
+    /// Nothing that a call does outlasts it, so that one run may make many calls.
+    pub batches: bool,
+}
+
+enum Piece {
+    Text(String),
+    Source(TextRange),
+}
+
+struct Edit {
+    range: TextRange,
+    pieces: Vec<Piece>,
+}
+
+pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<'_>) -> Result<Script, Refusal> {
+    let mut walk = Walk {
+        places,
+        edits: Vec::new(),
+        prelude: BTreeSet::new(),
+        modules: modules(tree, source),
+        from_statistics: BTreeSet::new(),
+        shadowed: shadowed(tree),
+        refusal: None,
+    };
+    if !facts.rebound {
+        for (range, name) in &facts.attributes {
+            let row = TextRange::new(range.start(), range.start());
+            // The dot and the name go, the row's name stays.
+            let text = &places.text()[range.start().to_usize()..range.end().to_usize()];
+            let length = text.find(|letter: char| letter == '.' || letter.is_whitespace()).unwrap_or(text.len());
+            let kept = TextRange::at(row.start(), TextSize::try_from(length).unwrap_or_default());
+            walk.edits.push(Edit { range: *range, pieces: vec![Piece::Source(kept), Piece::Text(format!("['{name}']"))] });
+        }
+    }
+    walk.visit_body(&tree.body);
+    if let Some(refusal) = walk.refusal {
+        return Err(refusal);
+    }
+    let whole = TextRange::new(TextSize::new(0), TextSize::try_from(places.text().len()).unwrap_or_default());
+    walk.edits.sort_by_key(|edit| (edit.range.start(), std::cmp::Reverse(edit.range.end())));
+    let body = render(places.text(), whole, &walk.edits);
+    let mut text = prelude::text(&walk.prelude);
+    for module in &source.allowed_imports {
+        // As if imported: the old service had them at hand without an import.
+        if *module != Module::Statistics {
+            let _ = writeln!(text, "import {}", module.name());
+        }
+    }
+    let lines_before = lines(&text);
+    text.push_str(&body);
+    text.push('\n');
+    for (name, id) in constants(source) {
+        let _ = writeln!(text, "{name} = {id}");
+    }
+    Ok(Script { text, lines_before, lines: lines(places.text()) + 1, batches: stateless(tree) })
+}
+
+/// Names and ids that over-ride what the code assigns.
+pub fn constants(source: &Source) -> BTreeMap<String, i64> {
+    let named = source.constants.iter().map(|(name, id)| (constant_name(name), *id));
+    named.chain([("ABSTAIN".to_owned(), ABSTAIN)]).collect()
+}
+
+fn lines(text: &str) -> u32 {
+    u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
+}
+
+/// The names under which modules are known in the code.
+pub fn modules(tree: &ModModule, source: &Source) -> BTreeMap<String, Module> {
+    let mut names: BTreeMap<_, _> = source.allowed_imports.iter().map(|module| (module.name().to_owned(), *module)).collect();
+    struct Imports<'n>(&'n mut BTreeMap<String, Module>);
+    impl<'a> Visitor<'a> for Imports<'_> {
+        fn visit_stmt(&mut self, statement: &'a Stmt) {
+            if let Stmt::Import(import) = statement {
+                for alias in &import.names {
+                    let bound = alias.asname.as_ref().unwrap_or(&alias.name);
+                    if let Some(module) = Module::parse(alias.name.as_str()) {
+                        self.0.insert(bound.to_string(), module);
+                    }
+                }
+            }
+            walk_stmt(self, statement);
+        }
+        fn visit_expr(&mut self, _: &'a Expr) {}
+    }
+    Imports(&mut names).visit_body(&tree.body);
+    names
+}
+
+/// Names that the code itself gives a meaning to, anywhere.
+pub fn shadowed(tree: &ModModule) -> BTreeSet<String> {
+    #[derive(Default)]
+    struct Bound(BTreeSet<String>);
+    impl<'a> Visitor<'a> for Bound {
+        fn visit_stmt(&mut self, statement: &'a Stmt) {
+            match statement {
+                Stmt::FunctionDef(function) => {
+                    self.0.insert(function.name.to_string());
+                }
+                Stmt::ImportFrom(import) => {
+                    for alias in &import.names {
+                        self.0.insert(alias.asname.as_ref().unwrap_or(&alias.name).to_string());
+                    }
+                }
+                _ => {}
+            }
+            walk_stmt(self, statement);
+        }
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            if let Expr::Name(name) = expression
+                && !name.ctx.is_load()
+            {
+                self.0.insert(name.id.to_string());
+            }
+            walk_expr(self, expression);
+        }
+        fn visit_parameter(&mut self, parameter: &'a ruff_python_ast::Parameter) {
+            self.0.insert(parameter.name.to_string());
+        }
+        fn visit_except_handler(&mut self, handler: &'a ruff_python_ast::ExceptHandler) {
+            let ruff_python_ast::ExceptHandler::ExceptHandler(inner) = handler;
+            self.0.extend(inner.name.as_ref().map(ToString::to_string));
+            ruff_python_ast::visitor::walk_except_handler(self, handler);
+        }
+    }
+    let mut bound = Bound::default();
+    bound.visit_body(&tree.body);
+    bound.0
+}
+
+/// Whether the module has nothing that a call could change: constants, functions without defaults, imports.
+fn stateless(tree: &ModModule) -> bool {
+    fn constant(expression: &Expr) -> bool {
+        match expression {
+            Expr::Tuple(tuple) => tuple.elts.iter().all(constant),
+            Expr::UnaryOp(unary) => constant(&unary.operand),
+            Expr::BinOp(binary) => constant(&binary.left) && constant(&binary.right),
+            Expr::Name(_) => true,
+            // Patterns and moments do not change.
+            Expr::Call(call) => matches!(&*call.func, Expr::Attribute(_)) && call.arguments.args.iter().all(constant),
+            Expr::Attribute(attribute) => constant(&attribute.value),
+            other => other.is_literal_expr(),
+        }
+    }
+    tree.body.iter().all(|statement| match statement {
+        Stmt::Import(_) | Stmt::ImportFrom(_) | Stmt::Pass(_) => true,
+        Stmt::Expr(inner) => inner.value.is_literal_expr(),
+        Stmt::Assign(assign) => assign.targets.iter().all(Expr::is_name_expr) && constant(&assign.value),
+        Stmt::AnnAssign(assign) => assign.target.is_name_expr() && assign.value.as_deref().is_none_or(constant),
+        Stmt::FunctionDef(function) => function.parameters.iter_non_variadic_params().all(|parameter| parameter.default.is_none()),
+        _ => false,
+    })
+}
+
+fn render(text: &str, range: TextRange, edits: &[Edit]) -> String {
+    let mut out = String::new();
+    let mut at = range.start();
+    let mut index = edits.partition_point(|edit| edit.range.start() < range.start());
+    while let Some(edit) = edits.get(index) {
+        if edit.range.start() >= range.end() {
+            break;
+        }
+        // An edit of the whole range is what called this.
+        if edit.range.start() < at || edit.range.end() > range.end() {
+            index += 1;
+            continue;
+        }
+        out.push_str(&text[at.to_usize()..edit.range.start().to_usize()]);
+        let inner = &edits[index + 1..];
+        let mut replaced = String::new();
+        for piece in &edit.pieces {
+            match piece {
+                Piece::Text(text) => replaced.push_str(text),
+                Piece::Source(range) => replaced.push_str(&render(text, *range, inner)),
+            }
+        }
+        let original = &text[edit.range.start().to_usize()..edit.range.end().to_usize()];
+        out.push_str(&replaced);
+        // All such edits end within parentheses, or replace a single line.
+        for _ in lines(&replaced)..lines(original) {
+            out.push('\n');
+        }
+        at = edit.range.end();
+        index += 1;
+    }
+    out.push_str(&text[at.to_usize()..range.end().to_usize()]);
+    out
+}
+
+struct Walk<'p, 't> {
+    places: &'p Places<'t>,
+    edits: Vec<Edit>,
+    prelude: BTreeSet<&'static str>,
+    modules: BTreeMap<String, Module>,
+    from_statistics: BTreeSet<String>,
+    shadowed: BTreeSet<String>,
+    refusal: Option<Refusal>,
+}
+
+impl Walk<'_, '_> {
+    fn refused(&mut self, at: TextSize, construct: &str, why: &str) {
+        if self.refusal.is_none() {
+            let message = format!("{construct} is not supported in labelling functions: {why}");
+            self.refusal = Some(self.places.refuse(at, refusal::UNSUPPORTED, construct, message));
+        }
+    }
+
+    fn need(&mut self, name: &str) -> Option<&'static str> {
+        let name = prelude::find(name)?;
+        self.prelude.insert(name);
+        Some(name)
+    }
+
+    fn replace(&mut self, range: TextRange, text: impl Into<String>) {
+        self.edits.push(Edit { range, pieces: vec![Piece::Text(text.into())] });
+    }
+
+    fn module_of(&self, expression: &Expr) -> Option<Module> {
+        let Expr::Name(name) = expression else { return None };
+        self.modules.get(name.id.as_str()).copied().filter(|_| !self.shadowed.contains(name.id.as_str()))
+    }
+
+    /// `any(… for x in …)` as a loop that stops.
+    fn lazy(&mut self, call: &ExprCall, function: &'static str, generator: &ExprGenerator) {
+        let [one] = generator.generators.as_slice() else {
+            return self.refused(generator.start(), "a generator over several sequences", "nest loops instead");
+        };
+        let Expr::Name(target) = &one.target else {
+            return self.refused(generator.start(), "a generator with a tuple as its target", "use a loop instead");
+        };
+        if function_names_inside(&generator.elt) || one.ifs.iter().any(function_names_inside) {
+            return self.refused(generator.start(), "a lambda or := within a generator", "use a loop instead");
+        }
+        let Some(name) = self.need(function) else { return };
+        let mut pieces = vec![Piece::Text(format!("{name}(lambda {}: ", target.id))];
+        for condition in &one.ifs {
+            let (before, after) = if function == "__dl_all" { ("not (", ") or ") } else { ("(", ") and ") };
+            pieces.extend([Piece::Text(before.to_owned()), Piece::Source(condition.range()), Piece::Text(after.to_owned())]);
+        }
+        pieces.extend([Piece::Text("(".to_owned()), Piece::Source(generator.elt.range()), Piece::Text("), (".to_owned())]);
+        pieces.extend([Piece::Source(one.iter.range()), Piece::Text(")".to_owned())]);
+        // The call's own closing parenthesis stays, and missing lines come before it.
+        let range = TextRange::new(call.start(), call.end() - TextSize::new(1));
+        self.edits.push(Edit { range, pieces });
+    }
+
+    fn call(&mut self, call: &ExprCall) {
+        let generator = call.arguments.args.iter().find_map(Expr::as_generator_expr);
+        let Expr::Name(function) = &*call.func else {
+            return;
+        };
+        let name = function.id.as_str();
+        if self.shadowed.contains(name) {
+            return;
+        }
+        match (name, generator) {
+            ("any", Some(generator)) if call.arguments.len() == 1 => self.lazy(call, "__dl_any", generator),
+            ("all", Some(generator)) if call.arguments.len() == 1 => self.lazy(call, "__dl_all", generator),
+            ("next" | "iter" | "zip" | "enumerate" | "map" | "filter", Some(generator)) => {
+                self.refused(generator.start(), "a generator expression here", "use a list in brackets, or a loop");
+            }
+            ("next" | "iter", None) => self.refused(call.start(), &format!("{name}()"), "use a loop"),
+            ("round", None) if call.arguments.len() > 1 => {
+                if let Some(name) = self.need("__dl_round") {
+                    self.replace(function.range, name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Comparisons count as 0 and 1 in arithmetic.
+    fn operand(&mut self, operand: &Expr) {
+        let truth = match operand {
+            Expr::Compare(_) | Expr::BooleanLiteral(_) => true,
+            Expr::UnaryOp(unary) => unary.op == UnaryOp::Not,
+            _ => false,
+        };
+        if truth {
+            self.edits.push(Edit {
+                range: operand.range(),
+                pieces: vec![Piece::Text("int(".to_owned()), Piece::Source(operand.range()), Piece::Text(")".to_owned())],
+            });
+        }
+    }
+
+    fn attribute(&mut self, attribute: &ruff_python_ast::ExprAttribute) {
+        let name = attribute.attr.as_str();
+        match self.module_of(&attribute.value) {
+            Some(Module::Statistics) => match self.need(&format!("__dl_statistics_{name}")) {
+                Some(function) => self.replace(attribute.range, function),
+                None => self.refused(attribute.start(), &format!("statistics.{name}"), "see the list of supported functions"),
+            },
+            Some(Module::Math) if matches!(name, "hypot" | "fsum" | "dist" | "sumprod" | "fma") => {
+                if name == "fsum"
+                    && let Some(function) = self.need("__dl_fsum")
+                {
+                    return self.replace(attribute.range, function);
+                }
+                self.refused(attribute.start(), &format!("math.{name}"), "use math.sqrt or sum");
+            }
+            _ if name == "format" && !attribute.value.is_string_literal_expr() => {
+                self.refused(attribute.start(), ".format of a text that is not written there", "use an f-string");
+            }
+            _ => {}
+        }
+    }
+
+    fn import(&mut self, statement: &Stmt) {
+        match statement {
+            Stmt::Import(import) if import.names.iter().any(|alias| alias.name.as_str() == "statistics") => {
+                let others = import.names.iter().filter(|alias| alias.name.as_str() != "statistics");
+                let others: Vec<_> = others
+                    .map(|alias| match &alias.asname {
+                        Some(bound) => format!("{} as {bound}", alias.name),
+                        None => alias.name.to_string(),
+                    })
+                    .collect();
+                let text = if others.is_empty() { "pass".to_owned() } else { format!("import {}", others.join(", ")) };
+                self.replace(import.range, text);
+            }
+            Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "statistics") => {
+                let mut text = String::new();
+                for alias in &import.names {
+                    let bound = alias.asname.as_ref().unwrap_or(&alias.name);
+                    match self.need(&format!("__dl_statistics_{}", alias.name)) {
+                        Some(function) => {
+                            let _ = write!(text, "{}{bound} = {function}", if text.is_empty() { "" } else { "; " });
+                            self.from_statistics.insert(bound.to_string());
+                        }
+                        None => self.refused(alias.start(), &format!("statistics.{}", alias.name), "see the list of supported functions"),
+                    }
+                }
+                self.replace(import.range, text);
+            }
+            Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "math") => {
+                for alias in &import.names {
+                    if matches!(alias.name.as_str(), "hypot" | "fsum" | "dist" | "sumprod" | "fma") {
+                        self.refused(alias.start(), &format!("math.{}", alias.name), "use math.sqrt or sum");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn function_names_inside(expression: &Expr) -> bool {
+    struct Find(bool);
+    impl<'a> Visitor<'a> for Find {
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            self.0 |= matches!(expression, Expr::Named(_));
+            walk_expr(self, expression);
+        }
+    }
+    let mut find = Find(false);
+    find.visit_expr(expression);
+    find.0
+}
+
+impl<'a> Visitor<'a> for Walk<'_, '_> {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        self.import(statement);
+        if let Stmt::AugAssign(assign) = statement {
+            self.operand(&assign.value);
+        }
+        walk_stmt(self, statement);
+    }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        match expression {
+            Expr::Call(call) => self.call(call),
+            Expr::Attribute(attribute) => self.attribute(attribute),
+            Expr::BinOp(binary) if binary.op == Operator::Mod && text_literal(&binary.left) => {
+                self.refused(expression.start(), "% formatting", "use an f-string");
+            }
+            Expr::BinOp(binary) if !matches!(binary.op, Operator::BitAnd | Operator::BitOr | Operator::BitXor) => {
+                self.operand(&binary.left);
+                self.operand(&binary.right);
+            }
+            Expr::UnaryOp(unary) if unary.op != UnaryOp::Not => self.operand(&unary.operand),
+            Expr::Compare(compare) => {
+                let sequences = compare.comparators.iter().filter(|right| holds_nan(right));
+                if let Some(right) = sequences.into_iter().next() {
+                    self.refused(right.start(), "a search for nan in a sequence", "use math.isnan");
+                }
+            }
+            Expr::Name(name) if name.id.as_str() == "statistics" && self.module_of(expression).is_some() => {
+                // As a value of its own, not before a dot.
+                self.refused(name.start(), "statistics as a value", "call a function of it");
+            }
+            _ => {}
+        }
+        if let Expr::Attribute(attribute) = expression
+            && self.module_of(&attribute.value).is_some()
+        {
+            return;
+        }
+        walk_expr(self, expression);
+    }
+}
+
+fn text_literal(expression: &Expr) -> bool {
+    expression.is_string_literal_expr() || expression.is_f_string_expr()
+}
+
+/// A literal sequence with `math.nan` or `float('nan')` among its items.
+fn holds_nan(expression: &Expr) -> bool {
+    let items = match expression {
+        Expr::Tuple(tuple) => &tuple.elts,
+        Expr::List(list) => &list.elts,
+        Expr::Set(set) => &set.elts,
+        _ => return false,
+    };
+    items.iter().any(|item| match item {
+        Expr::Attribute(attribute) => attribute.attr.as_str() == "nan",
+        Expr::Name(name) => name.id.as_str() == "nan",
+        Expr::Call(call) => matches!(&*call.func, Expr::Name(name) if name.id.as_str() == "float"),
+        _ => false,
+    })
+}
+
+/// What follows the script when one call is made, with the row as `__dl_row`.
+pub fn single(script: &Script) -> String {
+    format!("{}{FUNCTION}(__dl_row)\n", script.text)
+}
+
+/// What follows when many calls are made, with the rows as `__dl_rows`; a call that raises gives an empty tuple.
+pub fn batch(script: &Script) -> String {
+    format!(
+        "{}__dl_votes = []\nfor __dl_row in __dl_rows:\n    try:\n        __dl_votes.append({FUNCTION}(__dl_row))\n    except BaseException:\n        __dl_votes.append(())\n__dl_votes\n",
+        script.text
+    )
+}
