@@ -81,6 +81,7 @@ fn platt(margins: &[f64], positive: &[bool], stop: &Stop) -> Result<(f64, f64), 
 impl Classify for Calibrated {
     fn scores(&self, row: &[f64], scores: &mut [f64]) {
         let mut own = vec![0.0; scores.len()];
+        let even = 1.0 / scores.len() as f64;
         scores.fill(0.0);
         for part in &self.parts {
             part.machine.scores(row, &mut own);
@@ -94,7 +95,7 @@ impl Classify for Calibrated {
             }
             let sum: f64 = own.iter().sum();
             for (score, own) in scores.iter_mut().zip(&own) {
-                let share = if sum > 0.0 { own / sum } else { 1.0 / own.max(1.0) };
+                let share = if sum > 0.0 { own / sum } else { even };
                 *score += share / self.parts.len() as f64;
             }
         }

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Why a model cannot be fitted, read or asked. Nothing but [`ModelError::Stopped`] goes away by trying again with the same input.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ModelError {
-    #[error("column '{column}' has a value that is not a finite number (row {row})")]
+    #[error("column '{column}' has a value that is not a number, or is too large, in row {row}")]
     NotFinite { column: String, row: usize },
     #[error("a table of {rows} rows and {columns} columns cannot hold {values} values")]
     Shape { rows: usize, columns: usize, values: usize },
@@ -17,6 +17,8 @@ pub enum ModelError {
     LabelCount { labels: usize, rows: usize },
     #[error("row {row} has the label {label}, but there are {classes} classes")]
     UnknownLabel { row: usize, label: usize, classes: usize },
+    #[error("there are {classes} classes, and a classifier takes at most {classes_max}")]
+    TooManyClasses { classes: usize, classes_max: usize },
     #[error("rows of one class were given, and a classifier needs at least two classes")]
     OneClass,
     #[error("{kind} takes at most {rows_max} rows, and {rows} were given")]
@@ -44,6 +46,7 @@ impl ModelError {
             Self::Empty(_) => "empty_table",
             Self::LabelCount { .. } => "label_count",
             Self::UnknownLabel { .. } => "unknown_label",
+            Self::TooManyClasses { .. } => "too_many_classes",
             Self::OneClass => "one_class",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::Degenerate { .. } => "degenerate",

@@ -10,7 +10,7 @@
 //! * **Bounded.** A model that would need more memory than a few times its rows refuses above a number of rows
 //!   ([`Kind::rows_max`]). In a bank, a model that fails or panics is reported and the others go on.
 //! * **A value.** Every model is serialised as JSON and answers the same when it is read again; a damaged one is refused.
-//! * **Total.** Finite rows of at least two classes give finite numbers or a [`ModelError`].
+//! * **Total.** Rows of numbers up to [`VALUE_MAX`], of at least two classes, give finite numbers or a [`ModelError`].
 //!
 //! # From labels to scores
 //! [`select`](mod@select) keeps the samples that are sure enough, [`prepare`] fills, scales and splits, [`train_bank`] fits and
@@ -24,7 +24,7 @@
 //! | `tree/` | `DecisionTreeClassifier`, `ExtraTreeClassifier`, `RandomForestClassifier`, `ExtraTreesClassifier`, `BaggingClassifier`, `AdaBoostClassifier` |
 //! | `boosting/` | `GradientBoostingClassifier`, `HistGradientBoostingClassifier`, `XGBClassifier`, `XGBRFClassifier`, `LGBMClassifier` |
 //! | `svm.rs`, `calibration.rs` | `SVC`, `NuSVC`, `CalibratedClassifierCV` |
-//! | `perceptron.rs`, `dummy.rs` | `MLPClassifier`, `DummyClassifier` |
+//! | `layers.rs`, `dummy.rs` | `MLPClassifier`, `DummyClassifier` |
 //!
 //! # Why they are our own
 //! `linfa` and `smartcore` have about half of these models. None of theirs can be stopped while it fits, so a cancelled job would hold
@@ -48,6 +48,7 @@ mod dummy;
 mod error;
 pub mod importances;
 mod kind;
+mod layers;
 mod linalg;
 mod linear;
 mod model;
@@ -55,7 +56,6 @@ mod naive_bayes;
 mod neighbours;
 mod online;
 mod optimise;
-mod perceptron;
 pub mod prepare;
 mod propagation;
 mod ridge;
@@ -71,6 +71,6 @@ pub use bank::{BankData, BankSettings, Entry, Trained, ranked, train_bank};
 pub use error::{ModelError, SelectError};
 pub use importances::importances;
 pub use kind::{Kind, PROPAGATION_ROWS_MAX, ROWS_MAX, SVM_ROWS_MAX};
-pub use model::{FORMAT_VERSION, Model, fit};
+pub use model::{CLASSES_MAX, FORMAT_VERSION, Model, fit};
 pub use stop::{Clock, Stop, StopReason};
-pub use table::Table;
+pub use table::{Table, VALUE_MAX};

@@ -8,13 +8,14 @@
 use super::calibration::Calibrated;
 use super::discriminant::{self, Centroids, Quadratic};
 use super::dummy::Dummy;
+use super::layers::Layers;
 use super::linear::{self, Linear};
 use super::naive_bayes::{Bernoulli, Gaussian};
 use super::neighbours::Neighbours;
-use super::perceptron::Perceptron;
 use super::propagation::Propagation;
 use super::stop::Stop;
 use super::svm::Machines;
+use super::table::is_value;
 use super::train::{Classify, Train, highest};
 use super::tree::{AdaBoost, Forest};
 use super::{Kind, ModelError, Table, boosting::Boosted, online, ridge};
@@ -22,6 +23,9 @@ use serde::{Deserialize, Serialize};
 
 /// Of the stored form.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Classes that a model can tell apart; it bounds what is made for every row.
+pub const CLASSES_MAX: usize = 1_024;
 
 /// Rows predicted between two looks at the stop.
 const ROWS_PER_CHECK: usize = 64;
@@ -70,7 +74,7 @@ enum Fitted {
     Machines(Machines),
     Propagation(Propagation),
     Calibrated(Calibrated),
-    Perceptron(Perceptron),
+    Layers(Layers),
     Dummy(Dummy),
 }
 
@@ -104,9 +108,45 @@ impl Fitted {
             Kind::LabelPropagation => Self::Propagation(Propagation::propagate(train)),
             Kind::LabelSpreading => Self::Propagation(Propagation::spread(train)?),
             Kind::CalibratedClassifierCV => Self::Calibrated(Calibrated::fit(train)?),
-            Kind::MLPClassifier => Self::Perceptron(Perceptron::fit(train)?),
+            Kind::MLPClassifier => Self::Layers(Layers::fit(train)?),
             Kind::DummyClassifier => Self::Dummy(Dummy::fit(train)),
         })
+    }
+
+    /// Whether models of this kind are of this family.
+    fn is_of(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::LogisticRegression
+            | Kind::LogisticRegressionCV
+            | Kind::LinearSVC
+            | Kind::RidgeClassifier
+            | Kind::RidgeClassifierCV
+            | Kind::SGDClassifier
+            | Kind::Perceptron
+            | Kind::PassiveAggressiveClassifier
+            | Kind::LinearDiscriminantAnalysis => matches!(self, Self::Linear(_)),
+            Kind::QuadraticDiscriminantAnalysis => matches!(self, Self::Quadratic(_)),
+            Kind::NearestCentroid => matches!(self, Self::Centroids(_)),
+            Kind::GaussianNB => matches!(self, Self::Gaussian(_)),
+            Kind::BernoulliNB => matches!(self, Self::Bernoulli(_)),
+            Kind::KNeighborsClassifier => matches!(self, Self::Neighbours(_)),
+            Kind::DecisionTreeClassifier
+            | Kind::ExtraTreeClassifier
+            | Kind::RandomForestClassifier
+            | Kind::ExtraTreesClassifier
+            | Kind::BaggingClassifier => matches!(self, Self::Forest(_)),
+            Kind::AdaBoostClassifier => matches!(self, Self::AdaBoost(_)),
+            Kind::XGBClassifier
+            | Kind::XGBRFClassifier
+            | Kind::LGBMClassifier
+            | Kind::GradientBoostingClassifier
+            | Kind::HistGradientBoostingClassifier => matches!(self, Self::Boosted(_)),
+            Kind::SVC | Kind::NuSVC => matches!(self, Self::Machines(_)),
+            Kind::LabelPropagation | Kind::LabelSpreading => matches!(self, Self::Propagation(_)),
+            Kind::CalibratedClassifierCV => matches!(self, Self::Calibrated(_)),
+            Kind::MLPClassifier => matches!(self, Self::Layers(_)),
+            Kind::DummyClassifier => matches!(self, Self::Dummy(_)),
+        }
     }
 
     fn family(&self) -> &dyn Classify {
@@ -123,7 +163,7 @@ impl Fitted {
             Self::Machines(family) => family,
             Self::Propagation(family) => family,
             Self::Calibrated(family) => family,
-            Self::Perceptron(family) => family,
+            Self::Layers(family) => family,
             Self::Dummy(family) => family,
         }
     }
@@ -135,6 +175,9 @@ impl Fitted {
 /// classes without rows are never predicted.
 pub fn fit(kind: Kind, table: &Table, labels: &[usize], classes: usize, seed: u64, stop: &Stop) -> Result<Model, ModelError> {
     table.check()?;
+    if classes > CLASSES_MAX {
+        return Err(ModelError::TooManyClasses { classes, classes_max: CLASSES_MAX });
+    }
     if labels.len() != table.rows() {
         return Err(ModelError::LabelCount { labels: labels.len(), rows: table.rows() });
     }
@@ -201,6 +244,9 @@ impl Model {
 
     /// Like [`Self::predict_proba`], unless it is stopped.
     pub fn predict_proba_until(&self, table: &Table, stop: &Stop) -> Result<Option<Vec<f64>>, ModelError> {
+        if !self.has_probabilities() {
+            return self.check(table).map(|()| None);
+        }
         let mut probabilities = vec![0.0; table.rows() * self.classes];
         let mut rows = probabilities.chunks_exact_mut(self.classes);
         self.walk(table, stop, |scores| {
@@ -208,14 +254,19 @@ impl Model {
                 self.present.iter().zip(scores).for_each(|(class, score)| row[*class] = *score);
             }
         })?;
-        Ok(self.has_probabilities().then_some(probabilities))
+        Ok(Some(probabilities))
     }
 
-    fn walk(&self, table: &Table, stop: &Stop, mut each: impl FnMut(&[f64])) -> Result<(), ModelError> {
+    /// Refuses other columns and values that are no numbers.
+    fn check(&self, table: &Table) -> Result<(), ModelError> {
         if table.names() != self.columns {
             return Err(ModelError::Columns { fitted: self.columns.clone(), given: table.names().to_vec() });
         }
-        table.check_values(f64::is_finite)?;
+        table.check_values(is_value)
+    }
+
+    fn walk(&self, table: &Table, stop: &Stop, mut each: impl FnMut(&[f64])) -> Result<(), ModelError> {
+        self.check(table)?;
         let family = self.fitted.family();
         let mut scores = vec![0.0; self.present.len()];
         for row in 0..table.rows() {
@@ -270,8 +321,12 @@ impl TryFrom<Stored> for Model {
             return Err(ModelError::Version { found: version, known: FORMAT_VERSION });
         }
         let ascending = present.is_sorted_by(|a, b| a < b);
-        if columns.is_empty() || present.len() < 2 || !ascending || present.iter().any(|class| *class >= classes) {
+        let within = classes <= CLASSES_MAX && present.iter().all(|class| *class < classes);
+        if columns.is_empty() || present.len() < 2 || !ascending || !within {
             return Err(ModelError::Damaged("its columns or classes do not fit together".into()));
+        }
+        if !fitted.is_of(kind) {
+            return Err(ModelError::Damaged(format!("what is stored is no {kind}")));
         }
         match fitted.family().fault(columns.len(), present.len()) {
             Some(fault) => Err(ModelError::Damaged(fault)),

@@ -92,9 +92,9 @@ impl Classify for Machines {
         }
         let sound = |machine: &Machine| {
             let fits = |(at, coefficient): &(u32, f64)| (*at as usize) < rows && coefficient.is_finite();
-            machine.first < classes && machine.second < classes && machine.bias.is_finite() && machine.coefficients.iter().all(fits)
+            machine.first < machine.second && machine.second < classes && machine.bias.is_finite() && machine.coefficients.iter().all(fits)
         };
-        let complete = self.machines.len() == classes * (classes - 1) / 2 && self.gamma.is_finite();
+        let complete = self.machines.len() == classes * (classes - 1) / 2 && self.gamma.is_finite() && self.gamma >= 0.0;
         (!complete || !self.machines.iter().all(sound)).then(|| "machines whose parts do not fit together".into())
     }
 }

@@ -2,6 +2,14 @@
 
 use super::ModelError;
 
+/// Larger magnitudes are refused: the fourth power of this, summed over all rows, is finite, and no fit needs more.
+pub const VALUE_MAX: f64 = 1e60;
+
+/// Whether a model can take the value.
+pub(super) fn is_value(value: f64) -> bool {
+    value.abs() <= VALUE_MAX
+}
+
 /// Rows by columns, row by row in memory. Missing values are not numbers (NaN): [`super::prepare::Preparation`] fills them, and a fit
 /// refuses them.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +83,7 @@ impl Table {
         &mut self.values
     }
 
-    /// Refuses a table without rows or columns and values that are not finite, naming the first column with one.
+    /// Refuses a table without rows or columns and values that are no numbers up to [`VALUE_MAX`], naming the first column with one.
     pub(super) fn check(&self) -> Result<(), ModelError> {
         if self.names.is_empty() {
             return Err(ModelError::Empty("columns"));
@@ -83,7 +91,7 @@ impl Table {
         if self.rows == 0 {
             return Err(ModelError::Empty("rows"));
         }
-        self.check_values(f64::is_finite)
+        self.check_values(is_value)
     }
 
     pub(super) fn check_values(&self, sound: impl Fn(f64) -> bool) -> Result<(), ModelError> {

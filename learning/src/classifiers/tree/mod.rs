@@ -27,12 +27,13 @@ mod forest;
 mod grow;
 mod ranks;
 
+use super::train::fault_of;
 use serde::{Deserialize, Serialize};
 
 pub(super) use adaboost::AdaBoost;
 pub(super) use forest::Forest;
 
-/// A node: its right child, or 0 at a leaf; the column asked, or at a leaf its number; the threshold. The left child follows its
+/// A node: its right child, or 0 at a leaf; the column asked, or at a leaf its number, which counts the leaves before it; the threshold. The left child follows its
 /// parent. A row goes left when its value is at most the threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Node(pub u32, pub u32, pub f64);
@@ -61,20 +62,23 @@ impl Tree {
 
     /// What does not fit together for rows of so many columns and leaves of so many numbers.
     pub(super) fn fault(&self, columns: usize, width: usize) -> Option<String> {
-        let leaves = self.leaves.len() / width.max(1);
-        let sound = |(at, node): (usize, &Node)| {
-            let Node(right, what, threshold) = *node;
-            if right == 0 {
-                (what as usize) < leaves
+        let mut leaves = 0;
+        for (at, Node(right, what, threshold)) in self.nodes.iter().enumerate() {
+            let (right, what) = (*right as usize, *what as usize);
+            let sound = if right == 0 {
+                leaves += 1;
+                what == leaves - 1
             } else {
-                right as usize > at + 1 && (right as usize) < self.nodes.len() && (what as usize) < columns && threshold.is_finite()
+                right > at + 1 && right < self.nodes.len() && what < columns && threshold.is_finite()
+            };
+            if !sound {
+                return Some("a tree whose nodes do not fit together".into());
             }
-        };
-        if self.nodes.is_empty() || !self.nodes.iter().enumerate().all(sound) {
-            return Some("a tree whose nodes do not fit together".into());
         }
-        // Nodes without a right child are leaves, so the last one is: no way runs off the end.
-        let finite = self.leaves.iter().all(|value| value.is_finite());
-        (!finite || self.leaves.len() != leaves * width).then(|| "a tree whose leaves are damaged".into())
+        // A node with children has a later one, so the last node is a leaf: no way runs off the end.
+        if leaves == 0 {
+            return Some("a tree without leaves".into());
+        }
+        fault_of("leaves", &self.leaves, width.checked_mul(leaves))
     }
 }

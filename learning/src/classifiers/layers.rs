@@ -23,7 +23,7 @@ const SECOND_DECAY: f64 = 0.999;
 /// them, the outputs' biases. Two classes have one output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Perceptron {
+pub(super) struct Layers {
     parameters: Vec<f64>,
 }
 
@@ -105,7 +105,7 @@ impl Adam {
     }
 }
 
-impl Perceptron {
+impl Layers {
     pub(super) fn fit(train: &Train) -> Result<Self, ModelError> {
         let shape = Shape::new(train.columns, train.classes);
         let length = shape.len().ok_or_else(|| train.degenerate("too many columns"))?;
@@ -176,7 +176,7 @@ fn penalise(shape: Shape, parameters: &[f64], gradient: &mut [f64]) -> f64 {
     PENALTY * squares
 }
 
-impl Classify for Perceptron {
+impl Classify for Layers {
     fn scores(&self, row: &[f64], scores: &mut [f64]) {
         let shape = Shape::new(row.len(), scores.len());
         let mut hidden = vec![0.0; HIDDEN];

@@ -1,0 +1,109 @@
+//! What does the classifier bank cost?
+//!
+//! A declared experiment. The work: every model of the bank fitted to 3,500 rows of ten columns in three classes and asked for 1,500
+//! more, as a classifier job does with its defaults. The limit: 400 times the time of a plain loop in the same process, which measures
+//! the distance of every pair of the 3,500 rows twice over (122 million multiplications, about 25 ms), for all models together; and
+//! 100 times for any one of them. For comparison: scikit-learn, LightGBM and XGBoost, through lazypredict, need 11.7 CPU-seconds for 27
+//! of these models on such rows.
+//!
+//! Figures are processor time where the system tells it, else the clock's; the plain loop's is the best of several runs, a model's that
+//! of its one fit and prediction.
+//!
+//! `cargo bench -p desireline-learning --bench classifiers [-- NAME…]`. With `DESIRELINE_BENCH_GATE=1` a ratio above 1 is a failure.
+
+use desireline_learning::classifiers::prepare::{Imputation, Preparation};
+use desireline_learning::classifiers::{BankData, BankSettings, Clock, Kind, Stop, Table, train_bank};
+use rand_xoshiro::Xoshiro256Plus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const TRAIN_ROWS: usize = 3_500;
+const TEST_ROWS: usize = 1_500;
+const COLUMNS: usize = 10;
+const CLASSES: usize = 3;
+const LOOPS_MAX: f64 = 400.0;
+const LOOPS_PER_MODEL_MAX: f64 = 100.0;
+const RUNS: usize = 5;
+
+/// Rows of classes that each consist of four clouds, in six columns that tell and four that do not; one label in fifty is wrong.
+fn rows() -> (Vec<f64>, Vec<usize>) {
+    let mut random = Xoshiro256Plus::seed_from_u64(41);
+    let mut unit = move || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let centres: Vec<f64> = (0..CLASSES * 4 * 6).map(|_| if unit() < 0.5 { -1.0 } else { 1.0 }).collect();
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for _ in 0..TRAIN_ROWS + TEST_ROWS {
+        let cloud = (unit() * (CLASSES * 4) as f64) as usize;
+        for column in 0..COLUMNS {
+            let centre = if column < 6 { centres[cloud * 6 + column] } else { 0.0 };
+            values.push(centre + (0..12).map(|_| unit()).sum::<f64>() - 6.0);
+        }
+        labels.push(if unit() < 0.02 { (unit() * CLASSES as f64) as usize } else { cloud % CLASSES });
+    }
+    (values, labels)
+}
+
+fn table(values: &[f64]) -> Table {
+    let names = (0..COLUMNS).map(|column| format!("x{column}")).collect();
+    Table::new(names, values.len() / COLUMNS, values.to_vec()).expect("rows of ten")
+}
+
+/// Processor time of the thread that asks, or the clock's.
+fn clock() -> Clock {
+    let start = Instant::now();
+    Arc::new(move || {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+        let nanos = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
+    })
+}
+
+/// The distance of every pair of rows, twice over.
+fn plain_loop(table: &Table) -> f64 {
+    let mut sum = 0.0;
+    for row in 0..table.rows() {
+        for other in 0..table.rows() {
+            sum += table.row(row).iter().zip(table.row(other)).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+        }
+    }
+    sum
+}
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let gated = std::env::var("DESIRELINE_BENCH_GATE").is_ok_and(|value| value == "1");
+    let kinds: Vec<Kind> =
+        Kind::ALL.into_iter().filter(|kind| wanted.is_empty() || wanted.iter().any(|name| name == kind.name())).collect();
+    let (values, labels) = rows();
+    let (train, test) = values.split_at(TRAIN_ROWS * COLUMNS);
+    let preparation = Preparation::fit(&table(train), Imputation::Mean).expect("finite rows");
+    let scaled = |values: &[f64]| preparation.apply(&table(values)).expect("the same columns");
+    let (train, test) = (scaled(train), scaled(test));
+    let (train_labels, test_labels) = labels.split_at(TRAIN_ROWS);
+    let clock = clock();
+    let unit = (0..RUNS).map(|_| {
+        let before = clock();
+        black_box(plain_loop(&train));
+        clock().saturating_sub(before).as_secs_f64()
+    });
+    let unit = unit.fold(f64::INFINITY, f64::min);
+    let data = BankData { train: &train, train_labels, test: &test, test_labels, classes: CLASSES };
+    // Deadlines would be asked for by reading the system's file; here nothing is stopped.
+    let settings = BankSettings { threads: 1, seed: 42, stop: Stop::default(), clock, model_time_max: None };
+    let entries = train_bank(&kinds, &data, &settings, &|_| ());
+    println!("one plain loop: {:.1} ms\n\n| model | CPU time | limit | ratio | accuracy |\n|---|---|---|---|---|", unit * 1e3);
+    let mut failed = false;
+    let mut line = |name: &str, seconds: f64, loops: f64, accuracy: String| {
+        let limit = loops * unit;
+        println!("| {name} | {:.1} ms | {:.0} ms | {:.2} | {accuracy} |", seconds * 1e3, limit * 1e3, seconds / limit);
+        failed |= gated && seconds > limit;
+    };
+    for entry in &entries {
+        let trained = entry.outcome.as_ref().expect("every model takes these rows");
+        line(entry.kind.name(), entry.time.as_secs_f64(), LOOPS_PER_MODEL_MAX, format!("{:.4}", trained.scores.accuracy));
+    }
+    line("together", entries.iter().map(|entry| entry.time.as_secs_f64()).sum(), LOOPS_MAX, String::new());
+    ExitCode::from(u8::from(failed))
+}
