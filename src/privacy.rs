@@ -190,7 +190,7 @@ fn unfit(path: &Path, detail: impl Into<String>) -> KeyError {
     KeyError::Unfit { path: path.to_owned(), detail: detail.into() }
 }
 
-fn read(path: &Path) -> Result<String, KeyError> {
+pub(crate) fn read(path: &Path) -> Result<String, KeyError> {
     let fail = |source| KeyError::Io { path: path.to_owned(), what: "read", source };
     let metadata = fs::metadata(path).map_err(fail)?;
     if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
@@ -205,7 +205,7 @@ fn read(path: &Path) -> Result<String, KeyError> {
 
 /// Replaces the file as a whole.
 #[expect(clippy::disallowed_methods, reason = "the file is synchronised before it, and its folder after it")]
-fn write(path: &Path, text: &str) -> Result<(), KeyError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), KeyError> {
     let fail = |source| KeyError::Io { path: path.to_owned(), what: "written", source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(fail)?;
@@ -229,17 +229,17 @@ fn write(path: &Path, text: &str) -> Result<(), KeyError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
 }
 
-fn fresh() -> Result<EcoString, KeyError> {
+pub(crate) fn fresh() -> Result<EcoString, KeyError> {
     let mut secret = [0; KEY_BYTES];
     OsRng.try_fill_bytes(&mut secret).map_err(|error| KeyError::Random(error.to_string()))?;
     Ok(hex(&secret))
 }
 
-fn hex(bytes: &[u8]) -> EcoString {
+pub(crate) fn hex(bytes: &[u8]) -> EcoString {
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-fn unhex(text: &str) -> Option<[u8; KEY_BYTES]> {
+pub(crate) fn unhex(text: &str) -> Option<[u8; KEY_BYTES]> {
     let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0)).collect();
     (digits.len() == KEY_BYTES * 2).then_some(bytes)?.try_into().ok()

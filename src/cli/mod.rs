@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod client;
+pub mod connections;
 pub mod failure;
 pub mod generate;
 pub mod ingest;
@@ -72,6 +73,8 @@ pub enum Command {
     Projection(projection::ProjectionArgs),
     /// Keys of the pseudonyms of WiFi devices
     Wifi(wifi::WifiArgs),
+    /// The key of the passwords of database connections
+    Connections(connections::ConnectionsArgs),
     /// Make access tokens
     Token(token::TokenArgs),
     /// Print the version
@@ -131,6 +134,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Projection(args) => projection::run(&args),
         Command::Wifi(args) => wifi::run(&args),
+        Command::Connections(args) => connections::run(&args),
         Command::Token(args) => token::run(&args),
         // Runs before anything of the service does; see `main`.
         Command::Worker(_) => Ok(()),

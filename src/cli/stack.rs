@@ -2,7 +2,7 @@
 
 use super::failure::{Exit, Failure};
 use super::lock::{DataLock, local_folder};
-use crate::concepts::Concepts;
+use crate::concepts::{Concepts, ConceptsConfig};
 use crate::config::{Config, mapping};
 use crate::occupancy::{self, Occupancy};
 use crate::projections::{self, Projections, Target};
@@ -52,7 +52,7 @@ impl Stack {
         let sessions = external.unwrap_or_else(|| Arc::new(occupancy::Live::new(service.clone())));
         let objects = occupancy::config::store(config)?;
         let limits = occupancy::config::limits(config);
-        let concepts = Concepts::new(objects.clone(), runs.clone(), Arc::new(service.clone()));
+        let concepts = Concepts::new(ConceptsConfig::of(config), objects.clone(), runs.clone(), Arc::new(service.clone()));
         let occupancy = Occupancy::new(limits, sessions, objects, runs.clone(), Arc::new(service.clone()));
         let followers_stop = CancellationToken::new();
         let mut followers = JoinSet::new();

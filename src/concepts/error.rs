@@ -1,5 +1,6 @@
 //! Why a request about concepts is refused.
 
+use super::vault::VaultError;
 use crate::service::ServiceError;
 use thiserror::Error;
 
@@ -11,8 +12,14 @@ pub enum ConceptError {
     /// The request is well formed, but not now: something is not materialised, in use, not approved, taken.
     #[error("{0}")]
     Refused(String),
+    /// Others need it.
+    #[error("{0}")]
+    InUse(String),
     #[error("{0}")]
     NotFound(String),
+    /// A password cannot be kept, or cannot be had.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// An object of the store cannot be read or written.
     #[error("{0}")]
     Objects(String),
@@ -32,7 +39,9 @@ impl ConceptError {
         match self {
             Self::Invalid { .. } => "invalid",
             Self::Refused(_) => "refused",
+            Self::InUse(_) => "in_use",
             Self::NotFound(_) => "not_found",
+            Self::Vault(error) => error.code(),
             Self::Objects(_) => "objects_unavailable",
             Self::NotReady(_) => "not_ready",
             Self::Busy(_) => "busy",

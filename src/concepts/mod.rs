@@ -12,12 +12,47 @@
 //! # How it works
 //! `record` has the records, `book` keeps and changes them; one file for each kind says what may be asked of it.
 
+pub mod bank;
 pub mod book;
+pub(crate) mod cells;
+pub mod classifiers;
+mod catalog;
+mod concepts;
+mod config;
+mod connections;
 mod error;
+pub mod extraction;
+pub mod functions;
+mod jobs;
+pub(crate) mod join;
+pub(crate) mod label;
+mod features;
+mod indexes;
+pub mod limits;
+pub mod queries;
 pub mod record;
+mod removal;
+pub mod snorkel;
+pub(crate) mod tables;
+mod training;
+pub mod trial;
+mod rules;
+mod values;
+pub mod vault;
+pub mod voting;
 
 pub use book::{Book, Documents, Draft, Shelf, Shelved};
+pub use catalog::{Asset, AssetCounts, Catalog};
+pub use concepts::{ConceptChange, NewConcept};
+pub use config::ConceptsConfig;
+pub use connections::{ConnectionChange, NewConnection, Rotated, connection};
 pub use error::ConceptError;
+pub use features::{FeatureChange, NewFeature};
+pub use indexes::{IndexChange, NewIndex};
+pub use removal::folder;
+pub use rules::{NewRule, RuleChange};
+pub use training::TrainingConfig;
+pub use values::{NewValue, ValueChange};
 
 use crate::runs::Runs;
 use desireline_connectors::store::Store;
@@ -27,6 +62,8 @@ use ecow::EcoString;
 use serde_json::Value as Json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Semaphore;
+use vault::Vault;
 
 /// A cheap handle to the concepts of a server.
 #[derive(Clone)]
@@ -36,22 +73,40 @@ pub struct Concepts {
 
 struct Inner {
     book: Arc<Book>,
+    vault: Vault,
     store: Store,
     runs: Runs,
     has_begun: AtomicBool,
+    /// Runs labelling functions.
+    labelling: Arc<desireline_labelling::Runtime>,
+    training: TrainingConfig,
+    extraction: extraction::Extraction,
+    /// Functions that are being tested.
+    tests: Arc<Semaphore>,
+    models: classifiers::Models,
 }
 
 impl Concepts {
     /// Makes its jobs known; before the runs are restored. Takes requests once [`Concepts::begin`] has been called.
-    pub fn new(store: Store, runs: Runs, documents: Arc<dyn Documents>) -> Self {
+    pub fn new(config: ConceptsConfig, store: Store, runs: Runs, documents: Arc<dyn Documents>) -> Self {
         let book = Arc::new(Book::new(documents));
-        Self { inner: Arc::new(Inner { book, store, runs, has_begun: AtomicBool::new(false) }) }
+        let vault = Vault::new(config.keys);
+        let labelling = Arc::new(desireline_labelling::Runtime::new(config.training.runtime.clone()));
+        let (has_begun, tests) = (AtomicBool::new(false), Arc::new(Semaphore::new(config.training.tests_at_once)));
+        let extraction = extraction::Extraction::new(config.extraction);
+        let (training, models) = (config.training, classifiers::Models::default());
+        let inner = Arc::new(Inner { book, vault, store, runs, has_begun, labelling, training, extraction, tests, models });
+        inner.register_jobs();
+        extraction::register(&inner);
+        Self { inner }
     }
 
     /// Takes up what the log has; `documents` gives those of a kind. Once the log has been read, before the runs are restored.
     pub fn begin(&self, documents: impl Fn(&str) -> Vec<(EcoString, Json)>) {
         self.inner.book.load(documents);
+        self.report_passwords();
         self.inner.has_begun.store(true, Ordering::Release);
+        jobs::keep(&self.inner);
     }
 
     /// The book, once it has been read.
@@ -66,6 +121,15 @@ impl Concepts {
 
     pub(crate) fn runs(&self) -> &Runs {
         &self.inner.runs
+    }
+
+    pub(crate) fn training(&self) -> &TrainingConfig {
+        &self.inner.training
+    }
+
+    /// What runs labelling functions, for everybody who does.
+    pub fn labelling(&self) -> &Arc<desireline_labelling::Runtime> {
+        &self.inner.labelling
     }
 }
 

@@ -5,6 +5,7 @@ use super::schema::Source;
 use super::tree::Origin;
 use super::values::{SourceKind, micros};
 use super::{Config, mapping};
+use crate::concepts::vault;
 use crate::http::config::AccessToken;
 use desireline_connectors::formats::Format;
 use desireline_records::Horizon;
@@ -39,6 +40,16 @@ pub fn check(config: &Config, settled: &Settled, mistakes: &mut Vec<Mistake>) {
     store(config, &mut checker);
     projection_kafka(config, &mut checker);
     wifi(config, &mut checker);
+    concepts(config, &mut checker);
+}
+
+fn concepts(config: &Config, checker: &mut Checker<'_>) {
+    let path = "concepts.encryption_key";
+    if let Some(Err(error)) = config.concepts.encryption_key.as_ref().map(|keys| vault::check_given(&keys.0))
+        && checker.sound(path)
+    {
+        checker.refuse(path, error.to_string(), Some("`openssl rand -hex 32` makes one"));
+    }
 }
 
 fn server(config: &Config, checker: &mut Checker<'_>) {

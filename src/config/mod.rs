@@ -38,7 +38,9 @@ use tree::{Kind, Node, Origin};
 pub const DEFAULT_FILE: &str = "desireline.toml";
 /// The prefix of variables that are settings.
 pub const ENV_PREFIX: &str = "DESIRELINE__";
-const TIPPERS_DB_URL: &str = "TIPPERS_DB_URL";
+/// Variables without the prefix: services that this one takes the place of are told so.
+const OF_OLD: [(&str, [&str; 2]); 2] =
+    [("TIPPERS_DB_URL", ["occupancy", "database_url"]), ("ENCRYPTION_KEY", ["concepts", "encryption_key"])];
 /// The longest way to a setting is `source.0.properties.name`; a tree without end would exhaust the stack.
 const PATH_PARTS_MAX: usize = 8;
 /// Larger files are refused.
@@ -63,6 +65,9 @@ pub struct Config {
     pub rerank: schema::Rerank,
     pub wifi: schema::Wifi,
     pub occupancy: schema::Occupancy,
+    pub concepts: schema::Concepts,
+    pub labelling: schema::Labelling,
+    pub labels: schema::Labels,
     pub projections: schema::Projections,
     pub projection: Projection,
     pub runs: schema::Runs,
@@ -165,10 +170,10 @@ pub fn load(inputs: &Inputs) -> Result<Config, ConfigError> {
         Some(path) => read_file(path, &mut mistakes),
         None => Node::table(Origin::Default),
     };
-    // The one variable without the prefix: services that this one takes the place of are told so.
-    for (name, value) in inputs.env.iter().filter(|(name, value)| name == TIPPERS_DB_URL && !value.is_empty()) {
-        let path = ["occupancy", "database_url"].map(str::to_owned);
-        overlay(&mut tree, &path, value, Origin::Environment(name.clone()), &mut mistakes);
+    for (name, value) in inputs.env.iter().filter(|(_, value)| !value.is_empty()) {
+        if let Some((_, path)) = OF_OLD.iter().find(|(of_old, _)| of_old == name) {
+            overlay(&mut tree, &path.map(str::to_owned), value, Origin::Environment(name.clone()), &mut mistakes);
+        }
     }
     let mut env: Vec<_> = inputs.env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
     // Numbered entries are appended in order: `…__2__…` before `…__10__…`.
@@ -258,7 +263,8 @@ impl Config {
         let [source, clusters, sealing, erasure, runs, logging, demo] = names.map(|name| top.take(name));
         let [interactions, rerank, projections, projection] =
             ["interactions", "rerank", "projections", "projection"].map(|name| top.take(name));
-        let [wifi, occupancy] = ["wifi", "occupancy"].map(|name| top.take(name));
+        let [wifi, occupancy, concepts, labelling] = ["wifi", "occupancy", "concepts", "labelling"].map(|name| top.take(name));
+        let labels = top.take("labels");
         top.finish(|_| None);
         let mut access = Reader::new("access".to_owned(), access, mistakes, settled);
         let tokens = access.take("token");
@@ -283,6 +289,9 @@ impl Config {
             rerank: section("rerank", rerank, mistakes, settled),
             wifi: section("wifi", wifi, mistakes, settled),
             occupancy: section("occupancy", occupancy, mistakes, settled),
+            concepts: section("concepts", concepts, mistakes, settled),
+            labelling: section("labelling", labelling, mistakes, settled),
+            labels: section("labels", labels, mistakes, settled),
             projections: section("projections", projections, mistakes, settled),
             projection: Projection {
                 postgres: section("projection.postgres", postgres, mistakes, settled),

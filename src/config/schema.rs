@@ -2,6 +2,9 @@
 //!
 //! `config/desireline.toml` and `docs/configuration.md` are written from these declarations, and a test compares them.
 
+mod concepts;
+mod labelling;
+mod labels;
 mod projections;
 mod wifi;
 
@@ -14,6 +17,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use concepts::*;
+pub use labelling::*;
+pub use labels::*;
 pub use projections::*;
 pub use wifi::*;
 

@@ -62,6 +62,11 @@ impl<'a> Fields<'a> {
         Self::read(value.get().as_bytes()).map_err(|_| ("", "must be a JSON object".to_owned()))
     }
 
+    /// An object without fields.
+    pub fn of_nothing() -> Self {
+        Self { fields: Vec::new(), mistakes: Vec::new() }
+    }
+
     pub fn note(&mut self, field: &'static str, detail: impl Into<String>) {
         self.mistakes.push((field, detail.into()));
     }
@@ -90,8 +95,18 @@ impl<'a> Fields<'a> {
         value
     }
 
+    /// Whether a field is there and says null.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.fields.iter().any(|(n, value)| n == name && value.get() == "null")
+    }
+
     /// A string of at most so many bytes, without NUL characters; the empty one is absent.
     pub fn text(&mut self, name: &'static str, bytes_max: usize) -> Option<Cow<'a, str>> {
+        self.any_text(name, bytes_max).filter(|text| !text.is_empty())
+    }
+
+    /// The same, but the empty one is a text like any other.
+    pub fn any_text(&mut self, name: &'static str, bytes_max: usize) -> Option<Cow<'a, str>> {
         let text = self.value(name, || "must be a string".to_owned(), string)?;
         if text.len() > bytes_max {
             self.note(name, format!("is longer than {bytes_max} bytes"));
@@ -101,7 +116,7 @@ impl<'a> Fields<'a> {
             self.note(name, "contains a NUL character");
             return None;
         }
-        (!text.is_empty()).then_some(text)
+        Some(text)
     }
 
     pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
@@ -198,6 +213,8 @@ mod tests {
         assert_eq!((all.object("f"), all.list("g").map(|list| list.len())), (Some(r#"{"k":[1]}"#), Some(2)));
         assert_eq!((all.text("n", 9), all.text("z", 9), all.integer("nothing", 0, 1)), (None, None, None));
         assert_eq!(all.integer("aa", 0, 1), Some(1), "names are decoded, too");
+        assert_eq!(all.any_text("z", 9).as_deref(), Some(""));
+        assert!(all.is_null("n") && !all.is_null("z") && !all.is_null("nothing"));
         assert_eq!(all.finish(), Ok(()));
     }
 

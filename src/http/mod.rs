@@ -58,6 +58,7 @@ pub use live::LiveHub;
 pub use serve::{Listener, ServeError, bind, serve};
 
 use crate::concepts::Concepts;
+use crate::labels::LiveLabels;
 use crate::metrics::{Metrics, RunNumbers};
 use crate::occupancy::Occupancy;
 use crate::runs::Runs;
@@ -81,6 +82,7 @@ pub struct AppState {
     followers: Arc<dyn Followers>,
     occupancy: Option<Occupancy>,
     concepts: Option<Concepts>,
+    labels: Option<LiveLabels>,
     config: Arc<HttpConfig>,
     metrics: Arc<Metrics>,
     live: Arc<LiveHub>,
@@ -101,6 +103,7 @@ impl AppState {
             followers,
             occupancy: None,
             concepts: None,
+            labels: None,
             metrics,
         }
     }
@@ -111,6 +114,15 @@ impl AppState {
 
     pub fn with_concepts(self, concepts: Concepts) -> Self {
         Self { concepts: Some(concepts), ..self }
+    }
+
+    pub fn with_labels(self, labels: LiveLabels) -> Self {
+        Self { labels: Some(labels), ..self }
+    }
+
+    fn labels(&self) -> Result<&LiveLabels, ApiError> {
+        let missing = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "this server keeps no live labels");
+        self.labels.as_ref().ok_or_else(missing)
     }
 
     fn concepts(&self) -> Result<&Concepts, ApiError> {
@@ -244,7 +256,7 @@ fn cors(config: &HttpConfig) -> CorsLayer {
     }
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,

@@ -1,19 +1,41 @@
 //! Concepts and everything that belongs to them, over HTTP; what they are stands in [`crate::concepts`]. One file per kind of record.
 
+mod asked;
+mod catalog;
+mod concepts;
+mod connections;
+mod features;
+mod classifiers;
+mod functions;
+mod indexes;
+mod labels;
+mod materialize;
+mod queries;
+mod reading;
+mod rules;
+mod snorkel;
+mod values;
+
 use super::AppState;
-use super::error::ApiError;
+use super::error::{ApiError, FieldError};
 use crate::concepts::ConceptError;
 use axum::http::StatusCode;
+use axum::routing::{get, post};
 use chrono::{DateTime, SecondsFormat};
 use desireline_records::Micros;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 impl From<ConceptError> for ApiError {
     fn from(error: ConceptError) -> Self {
         let (code, detail) = (error.code(), error.to_string());
         match error {
-            ConceptError::Invalid { field, detail } => Self::invalid_field(field, detail),
-            ConceptError::Refused(_) => Self::new(StatusCode::BAD_REQUEST, code, detail),
+            ConceptError::Invalid { field, .. } => {
+                Self { errors: vec![FieldError::new(field, &*detail)], ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
+            }
+            ConceptError::Refused(_) | ConceptError::InUse(_) => Self::new(StatusCode::BAD_REQUEST, code, detail),
+            // The request is right; the server lacks a key.
+            ConceptError::Vault(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry(60),
             ConceptError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, code, detail),
             ConceptError::Objects(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry(5),
             ConceptError::NotReady(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry(1),
@@ -31,9 +53,85 @@ pub(super) fn time_text(time: Micros) -> String {
 /// Routes that change nothing.
 pub(super) fn read() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::get))
+        .routes(routes!(concepts::list))
+        .routes(routes!(concepts::get))
+        .routes(routes!(values::list))
+        .routes(routes!(values::get))
+        .routes(routes!(indexes::list))
+        .routes(routes!(indexes::get))
+        .routes(routes!(rules::list))
+        .routes(routes!(rules::get))
+        .routes(routes!(features::list))
+        .routes(routes!(features::get))
+        .routes(routes!(catalog::all))
+        .routes(routes!(catalog::materialized))
+        .routes(routes!(catalog::stats))
+        // Clients of the original were redirected from one spelling to the other.
+        .route("/database-connections/", get(connections::list))
+        .route("/concepts/", get(concepts::list))
+        .route("/concepts/{c_id}/values/", get(values::list))
+        .route("/concepts/{c_id}/indexes/", get(indexes::list))
+        .route("/concepts/{c_id}/rules/", get(rules::list))
+        .route("/concepts/{c_id}/features/", get(features::list))
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::template))
+        .routes(routes!(functions::get))
+        .routes(routes!(functions::metrics))
+        .routes(routes!(functions::versions))
+        .routes(routes!(snorkel::list))
+        .routes(routes!(snorkel::get))
+        .routes(routes!(snorkel::results))
+        .routes(routes!(classifiers::list))
+        .routes(routes!(classifiers::get))
+        .routes(routes!(classifiers::results))
+        .routes(routes!(classifiers::predict))
+        .routes(routes!(labels::live))
 }
 
 /// Routes that change something.
 pub(super) fn admin() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .routes(routes!(connections::create))
+        .routes(routes!(connections::patch))
+        .routes(routes!(connections::delete))
+        .routes(routes!(concepts::create))
+        .routes(routes!(concepts::patch))
+        .routes(routes!(concepts::delete))
+        .routes(routes!(values::create))
+        .routes(routes!(values::patch))
+        .routes(routes!(values::delete))
+        .routes(routes!(indexes::create))
+        .routes(routes!(indexes::patch))
+        .routes(routes!(indexes::delete))
+        .routes(routes!(rules::create))
+        .routes(routes!(rules::patch))
+        .routes(routes!(rules::delete))
+        .routes(routes!(features::create))
+        .routes(routes!(features::patch))
+        .routes(routes!(features::delete))
+        .route("/database-connections/", post(connections::create))
+        .route("/concepts/", post(concepts::create))
+        .route("/concepts/{c_id}/values/", post(values::create))
+        .route("/concepts/{c_id}/indexes/", post(indexes::create))
+        .route("/concepts/{c_id}/rules/", post(rules::create))
+        .route("/concepts/{c_id}/features/", post(features::create))
+        .routes(routes!(materialize::index))
+        .routes(routes!(materialize::rule))
+        .routes(routes!(materialize::feature))
+        .routes(routes!(materialize::test))
+        .routes(routes!(functions::create))
+        .routes(routes!(functions::test))
+        .routes(routes!(functions::change))
+        .routes(routes!(functions::delete))
+        .routes(routes!(functions::approve))
+        .routes(routes!(functions::toggle))
+        .routes(routes!(functions::add_version))
+        .routes(routes!(snorkel::run))
+        .routes(routes!(snorkel::delete))
+        .routes(routes!(snorkel::cancel))
+        .routes(routes!(classifiers::run))
+        .routes(routes!(classifiers::delete))
+        .routes(routes!(classifiers::cancel))
 }

@@ -1,15 +1,18 @@
 //! The router over the real service, on a temporary folder: read your writes, duplicates, deletion, erasure.
 
+use crate::concepts::{Concepts, ConceptsConfig};
 use crate::config::{Inputs, load, mapping};
 use crate::http::config::HttpConfig;
 use crate::http::{AppState, router};
 use crate::metrics::Metrics;
+use crate::occupancy;
 use crate::projections::Projections;
 use crate::runs::{Runs, RunsConfig};
 use crate::service::Service;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
+use desireline_connectors::store::Store;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +23,9 @@ pub(super) struct Real {
     pub(super) service: Service,
     pub(super) router: Router,
     pub(super) state: AppState,
+    pub(super) concepts: Concepts,
+    /// Where objects of concepts lie.
+    pub(super) store: Store,
     _folder: TempDir,
 }
 
@@ -42,9 +48,13 @@ impl Real {
         let service = Service::start(mapping::service(&config)).await.expect("an empty log");
         tokio::time::timeout(Duration::from_secs(20), service.wait_ready()).await.expect("in time").expect("ready");
         let runs = Runs::new(RunsConfig::default(), Arc::new(service.clone()));
+        let store = occupancy::config::store(&config).expect("a folder");
+        let concepts = Concepts::new(ConceptsConfig::of(&config), store.clone(), runs.clone(), Arc::new(service.clone()));
+        concepts.begin(|kind| service.documents(kind));
         runs.restore(service.recorded_runs());
         let state = AppState::new(http, Arc::new(service.clone()), runs, Projections::none(), Arc::new(Metrics::default()));
-        Self { service, router: router(state.clone()), state, _folder: folder }
+        let state = state.with_concepts(concepts.clone());
+        Self { service, router: router(state.clone()), state, concepts, store, _folder: folder }
     }
 
     pub(super) async fn ask(&self, method: Method, uri: &str, body: &str) -> (u16, Value) {
