@@ -1,18 +1,23 @@
 //! Functions, and what becomes of rows that are given to them.
 
 use crate::check;
+use crate::columns::Column;
 use crate::facts::{self, Facts};
+use crate::ir::Program;
+use crate::lower::{self, Unsupported};
+use crate::machine::{Machine, State};
+use crate::mask::BATCH_ROWS;
 use crate::parse;
 use crate::pool::Pool;
 use crate::refusal::{self, Refusal};
 use crate::rewrite;
 use crate::source::{ABSTAIN, Source};
 use crate::worker::protocol::{Fault, Faults, Load};
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rows of one frame to a worker.
 const FRAME_ROWS: usize = 8192;
@@ -39,6 +44,7 @@ struct Inner {
     /// Tells workers whether they have it loaded.
     number: u64,
     tier: Tier,
+    program: Option<Program>,
     columns: Vec<String>,
     whole_row: bool,
     load: Load,
@@ -54,11 +60,14 @@ impl Function {
             let facts = facts::facts(definition, row);
             let script = rewrite::script(tree, &source, &facts, places)?;
             interpretable(&script)?;
-            let tier = Tier::Interpreted { construct: "def".to_owned(), line: 1 };
+            let (program, tier) = match lower::lower(tree, definition, &source, &facts, places) {
+                Ok(program) => (Some(program), Tier::Compiled),
+                Err(Unsupported { construct, line }) => (None, Tier::Interpreted { construct, line }),
+            };
             let Facts { columns, whole_row, rebound, .. } = facts;
             let load = Load { script, applicable: source.applicable.clone() };
             let number = FUNCTIONS.fetch_add(1, Ordering::Relaxed);
-            Ok(Inner { number, tier, columns: columns.into_iter().collect(), whole_row: whole_row || rebound, load })
+            Ok(Inner { number, tier, program, columns: columns.into_iter().collect(), whole_row: whole_row || rebound, load })
         })?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -157,18 +166,80 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Runtime {
     pool: Pool,
+    deadline: Duration,
 }
 
 impl Runtime {
     pub fn new(config: RuntimeConfig) -> Self {
-        Self { pool: Pool::new(config) }
+        Self { deadline: config.deadline, pool: Pool::new(config) }
     }
 
     pub fn evaluate(&self, function: &Function, rows: &RecordBatch) -> Result<Outcome, EvaluateError> {
         let started = thread_cpu();
-        let mut outcome = self.interpret(function, rows)?;
+        let mut outcome = match &function.inner.program {
+            Some(program) => self.compute(function, program, rows)?,
+            None => self.interpret(function, rows)?,
+        };
         outcome.cpu += thread_cpu().saturating_sub(started);
         Ok(outcome)
+    }
+
+    /// By the interpreter alone, whatever the function's tier is: what both tiers do is compared so.
+    pub fn evaluate_interpreted(&self, function: &Function, rows: &RecordBatch) -> Result<Outcome, EvaluateError> {
+        self.interpret(function, rows)
+    }
+
+    fn compute(&self, function: &Function, program: &Program, rows: &RecordBatch) -> Result<Outcome, EvaluateError> {
+        let mut votes = vec![ABSTAIN; rows.num_rows()];
+        let mut faults = Faults::default();
+        let mut elsewhere = Vec::new();
+        let arrays: Vec<_> = program.columns.iter().map(|name| rows.column_by_name(name)).collect();
+        for (index, votes) in votes.chunks_mut(BATCH_ROWS).enumerate() {
+            let start = index * BATCH_ROWS;
+            let slices: Vec<Option<ArrayRef>> = arrays.iter().map(|array| array.map(|array| array.slice(start, votes.len()))).collect();
+            let states = program.columns.iter().zip(&slices).map(|(name, slice)| state(name, slice.as_ref(), votes.len())).collect();
+            let deadline = Instant::now() + self.deadline;
+            let machine = Machine::new(program, states, votes.len(), start as u64, deadline, &mut faults);
+            let ran = machine.run(&function.inner.load.applicable, votes);
+            if let Some(line) = ran.late {
+                return Err(EvaluateError::Deadline { line: Some(line) });
+            }
+            elsewhere.extend(ran.elsewhere.rows().map(|row| (start + row) as u64));
+        }
+        let mut outcome = Outcome { votes, faults: Vec::new(), cpu: Duration::ZERO };
+        if !elsewhere.is_empty() {
+            self.compute_elsewhere(function, rows, elsewhere, &mut outcome, &mut faults)?;
+        }
+        outcome.faults = faults.into_sorted();
+        Ok(outcome)
+    }
+
+    /// Rows with integers beyond 64 bits and the like, by the interpreter.
+    fn compute_elsewhere(
+        &self,
+        function: &Function,
+        rows: &RecordBatch,
+        elsewhere: Vec<u64>,
+        outcome: &mut Outcome,
+        faults: &mut Faults,
+    ) -> Result<(), EvaluateError> {
+        let indices = UInt64Array::from(elsewhere);
+        let projected = projected(&function.inner, rows);
+        let taken = match projected.num_columns() {
+            // Nothing is taken of a function that reads no column, but as many rows.
+            0 => Ok(projected.slice(0, indices.len())),
+            _ => arrow_select::take::take_record_batch(&projected, &indices),
+        };
+        let taken = taken.map_err(|error| EvaluateError::Crashed(format!("rows cannot be taken: {error}")))?;
+        let interpreted = self.interpret(function, &taken)?;
+        for (vote, row) in interpreted.votes.into_iter().zip(indices.values()) {
+            outcome.votes[*row as usize] = vote;
+        }
+        for fault in interpreted.faults {
+            faults.add(Fault { first_row: indices.value(fault.first_row as usize), ..fault });
+        }
+        outcome.cpu += interpreted.cpu;
+        Ok(())
     }
 
     fn interpret(&self, function: &Function, rows: &RecordBatch) -> Result<Outcome, EvaluateError> {
@@ -199,6 +270,13 @@ impl Runtime {
             }
             Ok(Outcome { votes, faults: faults.into_sorted(), cpu })
         })
+    }
+}
+
+fn state<'a>(name: &str, slice: Option<&'a ArrayRef>, len: usize) -> State<'a> {
+    match slice {
+        Some(array) => State::of(name, &Column::of(array), len),
+        None => State::Missing,
     }
 }
 

@@ -210,7 +210,7 @@ pub enum Expr {
     },
     Call(Builtin, Vec<Line<Expr>>),
     Str(StrMethod, Box<Line<Expr>>, Vec<Line<Expr>>),
-    Time(TimeField, Box<Line<Expr>>, /* called */ bool),
+    Time(TimeField, Box<Line<Expr>>),
     Math(MathFunction, Vec<Line<Expr>>),
     Search(Arc<Pattern>, Box<Line<Expr>>),
     /// A function of the code; its body is run in an environment of its own.

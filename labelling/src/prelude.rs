@@ -45,6 +45,15 @@ const FUNCTIONS: &[Function] = &[
 ",
     },
     Function {
+        name: "__dl_pattern",
+        calls: &[],
+        text: "def __dl_pattern(pattern):
+    if isinstance(pattern, str) and ('$' in pattern or '\\\\Z' in pattern):
+        raise NotImplementedError('the end of the text in a pattern that is not written in the call')
+    return pattern
+",
+    },
+    Function {
         name: "__dl_ratio",
         calls: &[],
         text: "def __dl_ratio(top, bottom):

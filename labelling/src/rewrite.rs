@@ -14,6 +14,7 @@
 use crate::check::FUNCTION;
 use crate::facts::Facts;
 use crate::parse::Places;
+use crate::pattern;
 use crate::prelude;
 use crate::refusal::{self, Refusal};
 use crate::source::{ABSTAIN, Module, Source, constant_name};
@@ -46,13 +47,19 @@ struct Edit {
     pieces: Vec<Piece>,
 }
 
+impl Edit {
+    fn wraps(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Source(range) if *range == self.range))
+    }
+}
+
 pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<'_>) -> Result<Script, Refusal> {
     let mut walk = Walk {
         places,
         edits: Vec::new(),
         prelude: BTreeSet::new(),
         modules: modules(tree, source),
-        from_statistics: BTreeSet::new(),
+        from_re: BTreeSet::new(),
         shadowed: shadowed(tree),
         refusal: None,
     };
@@ -71,7 +78,8 @@ pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<
         return Err(refusal);
     }
     let whole = TextRange::new(TextSize::new(0), TextSize::try_from(places.text().len()).unwrap_or_default());
-    walk.edits.sort_by_key(|edit| (edit.range.start(), std::cmp::Reverse(edit.range.end())));
+    // What wraps a range comes before what replaces it.
+    walk.edits.sort_by_key(|edit| (edit.range.start(), std::cmp::Reverse(edit.range.end()), !edit.wraps()));
     let body = render(places.text(), whole, &walk.edits);
     let mut text = prelude::text(&walk.prelude);
     for module in &source.allowed_imports {
@@ -226,7 +234,8 @@ struct Walk<'p, 't> {
     edits: Vec<Edit>,
     prelude: BTreeSet<&'static str>,
     modules: BTreeMap<String, Module>,
-    from_statistics: BTreeSet<String>,
+    /// Functions that were imported from `re`.
+    from_re: BTreeSet<String>,
     shadowed: BTreeSet<String>,
     refusal: Option<Refusal>,
 }
@@ -280,6 +289,9 @@ impl Walk<'_, '_> {
 
     fn call(&mut self, call: &ExprCall) {
         let generator = call.arguments.args.iter().find_map(Expr::as_generator_expr);
+        if self.searches(call) {
+            self.pattern(call);
+        }
         let Expr::Name(function) = &*call.func else {
             return;
         };
@@ -300,6 +312,33 @@ impl Walk<'_, '_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A function of `re` whose first argument is a pattern.
+    fn searches(&self, call: &ExprCall) -> bool {
+        match &*call.func {
+            Expr::Attribute(attribute) => self.module_of(&attribute.value) == Some(Module::Re) && attribute.attr.as_str() != "escape",
+            Expr::Name(name) => self.from_re.contains(name.id.as_str()),
+            _ => false,
+        }
+    }
+
+    fn pattern(&mut self, call: &ExprCall) {
+        let Some(pattern) = call.arguments.args.first() else { return };
+        let by_name = call.arguments.keywords.iter().map(|keyword| &keyword.value);
+        let lines = call.arguments.args.iter().skip(1).chain(by_name).any(names_lines);
+        match pattern {
+            Expr::StringLiteral(literal) => match pattern::rewrite(literal.value.to_str(), lines) {
+                Some(rewritten) if rewritten == literal.value.to_str() => {}
+                Some(rewritten) => self.replace(literal.range, quoted(&rewritten)),
+                None => self.refused(pattern.start(), "this regular expression", "see the list of supported patterns"),
+            },
+            _ => {
+                let Some(check) = self.need("__dl_pattern") else { return };
+                let pieces = vec![Piece::Text(format!("{check}(")), Piece::Source(pattern.range()), Piece::Text(")".to_owned())];
+                self.edits.push(Edit { range: pattern.range(), pieces });
+            }
         }
     }
 
@@ -333,6 +372,9 @@ impl Walk<'_, '_> {
                 }
                 self.refused(attribute.start(), &format!("math.{name}"), "use math.sqrt or sum");
             }
+            Some(Module::Re) if matches!(name, "A" | "ASCII" | "X" | "VERBOSE" | "L" | "LOCALE" | "DEBUG") => {
+                self.refused(attribute.start(), &format!("re.{name}"), "write the pattern out");
+            }
             _ if name == "format" && !attribute.value.is_string_literal_expr() => {
                 self.refused(attribute.start(), ".format of a text that is not written there", "use an f-string");
             }
@@ -360,12 +402,23 @@ impl Walk<'_, '_> {
                     match self.need(&format!("__dl_statistics_{}", alias.name)) {
                         Some(function) => {
                             let _ = write!(text, "{}{bound} = {function}", if text.is_empty() { "" } else { "; " });
-                            self.from_statistics.insert(bound.to_string());
                         }
                         None => self.refused(alias.start(), &format!("statistics.{}", alias.name), "see the list of supported functions"),
                     }
                 }
                 self.replace(import.range, text);
+            }
+            Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "re") => {
+                for alias in &import.names {
+                    let bound = alias.asname.as_ref().unwrap_or(&alias.name);
+                    match alias.name.as_str() {
+                        "match" | "search" | "fullmatch" | "findall" | "finditer" | "split" | "sub" | "subn" | "compile" => {
+                            self.from_re.insert(bound.to_string());
+                        }
+                        "escape" | "I" | "IGNORECASE" | "S" | "DOTALL" | "Pattern" | "Match" => {}
+                        other => self.refused(alias.start(), &format!("{other} from re"), "import re itself"),
+                    }
+                }
             }
             Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "math") => {
                 for alias in &import.names {
@@ -377,6 +430,29 @@ impl Walk<'_, '_> {
             _ => {}
         }
     }
+}
+
+/// `re.M` anywhere in the flags.
+fn names_lines(expression: &Expr) -> bool {
+    match expression {
+        Expr::Attribute(attribute) => matches!(attribute.attr.as_str(), "M" | "MULTILINE"),
+        Expr::BinOp(operation) => names_lines(&operation.left) || names_lines(&operation.right),
+        _ => false,
+    }
+}
+
+/// As a literal of Python on one line.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("'");
+    for letter in text.chars() {
+        match letter {
+            '\\' | '\'' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            _ => quoted.push(letter),
+        }
+    }
+    quoted + "'"
 }
 
 fn function_names_inside(expression: &Expr) -> bool {

@@ -111,3 +111,42 @@ fn seccomp() -> io::Result<()> {
     let program: BpfProgram = filter.try_into().map_err(io::Error::other)?;
     apply_filter_all_threads(&program).map_err(io::Error::other)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    const PROBE: &str = "worker::sandbox::tests::what_is_locked_away_is_denied";
+    const INSIDE: &str = "DESIRELINE_LABELLING_PROBE";
+
+    /// Runs itself once more as a process that locks itself down and tries.
+    #[test]
+    fn what_is_locked_away_is_denied() {
+        if std::env::var_os(INSIDE).is_some() {
+            return probe();
+        }
+        let program = std::env::current_exe().expect("a program");
+        let output = Command::new(program).args(["--exact", PROBE, "--nocapture", "--test-threads=1"]).env(INSIDE, "1").output();
+        let output = output.expect("the program runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        for denied in ["read", "list", "write", "connect", "spawn", "thread", "open files"] {
+            assert!(told.contains(&format!("{denied}: denied")), "{denied}\n{told}\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(told.contains("memory: denied"), "{told}");
+    }
+
+    fn probe() {
+        lock_down(&Limits { memory_bytes: 64 << 20, cpu_seconds: 10 }).expect("locked down");
+        let tell = |what: &str, denied: bool| println!("{what}: {}", if denied { "denied" } else { "allowed" });
+        tell("read", std::fs::read("/etc/passwd").is_err());
+        tell("list", std::fs::read_dir("/").is_err());
+        tell("write", std::fs::write("/tmp/desireline-labelling-probe", "x").is_err());
+        tell("connect", std::net::TcpStream::connect("127.0.0.1:1").is_err_and(|error| error.raw_os_error() == Some(libc::EACCES)));
+        tell("spawn", Command::new("/bin/true").spawn().is_err());
+        tell("thread", std::thread::Builder::new().spawn(|| ()).is_err());
+        tell("open files", std::fs::File::open("/dev/null").is_err());
+        let mut memory = Vec::<u8>::new();
+        tell("memory", memory.try_reserve_exact(256 << 20).is_err());
+    }
+}

@@ -21,6 +21,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
     let chosen: Vec<_> = tests.iter().filter(|(name, _)| name.contains(&filter)).collect();
     let mut failed = Vec::new();
+    let begun = Instant::now();
     for (name, test) in &chosen {
         let started = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
@@ -29,7 +30,10 @@ pub fn main(tests: &[Test]) -> ExitCode {
             failed.push(*name);
         }
     }
-    println!("{} passed; {} failed: {}", chosen.len() - failed.len(), failed.len(), failed.join(", "));
+    // As the usual runner says it.
+    let (word, passed, skipped) = (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len() - failed.len(), tests.len() - chosen.len());
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("test result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {skipped} filtered out; finished in {seconds:.2}s", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
