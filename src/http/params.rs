@@ -83,6 +83,18 @@ impl Params {
         self.read(name, &expected, |text| canonical_integer(text)?.parse().ok().filter(|n| *n >= min && *n <= max))
     }
 
+    /// Integers of a parameter that is given once for each; absent when it is not given at all.
+    pub fn integers(&mut self, name: &'static str, count_max: usize) -> Option<Vec<i64>> {
+        let values = self.query.iter().filter(|(n, value)| n == name && !value.is_empty());
+        let numbers: Option<Vec<i64>> = values.map(|(_, value)| canonical_integer(value)?.parse().ok()).collect();
+        match numbers {
+            Some(numbers) if numbers.len() > count_max => self.note(name, format!("is given more than {count_max} times")),
+            Some(numbers) => return (!numbers.is_empty()).then_some(numbers),
+            None => self.note(name, "must be an integer of 64 bits, once for each"),
+        }
+        None
+    }
+
     pub fn source(&mut self) -> Option<SourceId> {
         self.integer::<i64>("source_id", 0, limits::SOURCE_MAX).and_then(|id| SourceId::try_from(id).ok())
     }
@@ -221,6 +233,15 @@ mod tests {
             assert_eq!(params.source(), None, "{text}");
             assert!(params.finish().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_parameter_of_many_is_given_once_for_each() {
+        let mut params = Params::from_query("a=1&b=7&a=-2&c=1&c=x&d=&e=1&e=2&e=3");
+        assert_eq!((params.integers("a", 9), params.integers("b", 9), params.integers("d", 9)), (Some(vec![1, -2]), Some(vec![7]), None));
+        assert_eq!((params.integers("c", 9), params.integers("e", 2)), (None, None));
+        let error = params.finish().expect_err("mistakes");
+        assert_eq!(error.errors.iter().map(|e| e.field.as_ref()).collect::<Vec<_>>(), ["c", "e"]);
     }
 
     #[test]
