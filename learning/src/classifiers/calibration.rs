@@ -8,7 +8,7 @@ use super::ModelError;
 use super::linear::{FOLDS, Linear, linear_svc};
 use super::optimise::{Until, minimise};
 use super::stop::Stop;
-use super::train::{Classify, Train, fault_of, sigmoid};
+use super::train::{Classify, Fold, Train, fault_of, sigmoid};
 use serde::{Deserialize, Serialize};
 
 const EXACT: Until = Until { gradient_max: 1e-7, iterations_max: 200 };
@@ -31,7 +31,7 @@ struct Part {
 impl Calibrated {
     pub(super) fn fit(train: &Train) -> Result<Self, ModelError> {
         let mut parts = Vec::new();
-        for (fitted, held) in train.folds(FOLDS)? {
+        for Fold { fitted, held } in train.folds(FOLDS)? {
             let machine = linear_svc(&train.part(&fitted))?;
             let mut part = Part { machine, slopes: Vec::new(), offsets: Vec::new() };
             let mut scores = vec![0.0; train.classes];

@@ -13,7 +13,7 @@
 use super::ModelError;
 use super::linalg::dot;
 use super::optimise::{Until, minimise};
-use super::train::{Classify, Train, fault_of, highest, sigmoid, softmax};
+use super::train::{Classify, Fold, Train, fault_of, highest, sigmoid, softmax};
 use serde::{Deserialize, Serialize};
 
 const EXACT: Until = Until { gradient_max: 1e-6, iterations_max: 1_000 };
@@ -91,7 +91,7 @@ pub(super) fn logistic(train: &Train) -> Result<Linear, ModelError> {
 pub(super) fn logistic_cv(train: &Train) -> Result<Linear, ModelError> {
     let strengths: Vec<f64> = (0..10).map(|step| 10f64.powf(-4.0 + 8.0 * f64::from(step) / 9.0)).collect();
     let mut accuracies = vec![0.0; strengths.len()];
-    for (fitted, held) in train.folds(FOLDS)? {
+    for Fold { fitted, held } in train.folds(FOLDS)? {
         let part = train.part(&fitted);
         let mut planes = zeros(train);
         for (accuracy, strength) in accuracies.iter_mut().zip(&strengths) {

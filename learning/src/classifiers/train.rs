@@ -84,21 +84,21 @@ impl<'a> Train<'a> {
         Train { values, labels, rows: rows.len(), ..*self }
     }
 
-    /// For each of `folds` parts of equal size, in each of which every class has its share: the other rows, and its own.
-    pub(super) fn folds(&self, folds: usize) -> Result<Vec<(Vec<usize>, Vec<usize>)>, ModelError> {
+    /// As many folds of equal size, or as many as the smallest class has rows, in each of which every class has its share.
+    pub(super) fn folds(&self, folds: usize) -> Result<Vec<Fold>, ModelError> {
         let fewest = self.counts().into_iter().min().unwrap_or(0);
         let folds = folds.min(fewest);
         if folds < 2 {
             return Err(self.degenerate("cross-validation needs at least two rows of every class"));
         }
         let mut seen = vec![0; self.classes];
-        let mut parts = vec![(Vec::new(), Vec::new()); folds];
+        let mut parts = vec![Fold::default(); folds];
         for (row, label) in self.labels.iter().enumerate() {
             // Classes begin with different parts, so that their rests do not all go to the first one.
             let own = (seen[*label] + label) % folds;
             seen[*label] += 1;
-            for (part, (fitted, held)) in parts.iter_mut().enumerate() {
-                if part == own { held.push(row) } else { fitted.push(row) }
+            for (at, part) in parts.iter_mut().enumerate() {
+                if at == own { part.held.push(row) } else { part.fitted.push(row) }
             }
         }
         Ok(parts)
@@ -107,6 +107,15 @@ impl<'a> Train<'a> {
     pub(super) fn degenerate(&self, detail: impl Into<String>) -> ModelError {
         ModelError::Degenerate { kind: self.kind, detail: detail.into() }
     }
+}
+
+/// One part of a cross-validation.
+#[derive(Clone, Default)]
+pub(super) struct Fold {
+    /// Rows to fit on: those of all other parts.
+    pub fitted: Vec<usize>,
+    /// The part's own rows.
+    pub held: Vec<usize>,
 }
 
 /// A fitted model of one family.

@@ -5,6 +5,7 @@ mod edges;
 mod invariances;
 mod oracle;
 mod preparation;
+mod references;
 mod scores;
 mod selection;
 mod stored;

@@ -3,7 +3,7 @@
 use super::bins::Bins;
 use crate::classifiers::ModelError;
 use crate::classifiers::draw::Draw;
-use crate::classifiers::stop::Stop;
+use crate::classifiers::stop::{Pace, Stop};
 use crate::classifiers::tree::{Node, Tree};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -129,6 +129,8 @@ impl<'a> Grower<'a> {
         let mut leaves = Vec::new();
         let mut open = BinaryHeap::new();
         let end = self.rows.len();
+        let mut pace = Pace::new(self.stop);
+        pace.walk(end * self.bins.columns)?;
         let cells = self.histogram(0, end);
         let sum = cells[..self.offsets[1]].iter().fold(Cell::default(), |mut sum, cell| {
             sum.add(*cell);
@@ -138,7 +140,7 @@ impl<'a> Grower<'a> {
         let mut count = 1;
         while count < self.growth.leaves_max {
             let Some(next) = open.pop() else { break };
-            self.stop.check()?;
+            pace.walk((next.end - next.start) * self.bins.columns + self.offsets[self.bins.columns])?;
             importances[next.split.column] += next.split.gain;
             self.split(next, &mut made, &mut open, &mut leaves, rate);
             count += 1;

@@ -4,7 +4,7 @@ use super::ranks::Ranks;
 use super::{Node, Tree};
 use crate::classifiers::ModelError;
 use crate::classifiers::draw::Draw;
-use crate::classifiers::stop::Stop;
+use crate::classifiers::stop::{Pace, Stop};
 
 /// How a tree grows.
 #[derive(Clone, Copy)]
@@ -77,8 +77,9 @@ impl<'a> Grower<'a> {
         let mut tree = Tree::default();
         let mut importances = vec![0.0; self.ground.ranks.columns];
         let mut tasks = vec![Task { start: 0, end: self.samples.len(), depth: 0, right_of: None }];
+        let mut pace = Pace::new(self.ground.stop);
         while let Some(task) = tasks.pop() {
-            self.ground.stop.check()?;
+            pace.walk((task.end - task.start) * self.growth.columns_max)?;
             let at = tree.nodes.len();
             if let Some(parent) = task.right_of {
                 tree.nodes[parent].0 = at as u32;
