@@ -1,9 +1,13 @@
-// Tests of the dashboard's pure modules. Run by the crate's tests, or by hand: node --test src/dashboard/modules.test.mjs
+// Tests of the dashboard's pure modules. Run by the crate's tests, or by hand: node src/dashboard/modules.test.mjs [folder of assets]
 
 import test from "node:test";
 import assert from "node:assert/strict";
-import { SseParser, backoffMs, Minutes, MINUTE, Watch, treeRows, hourOfWeek, ticks, lattice, slotOf, placeOn, desireLines, law, clusterClass } from "./assets/js/fold.js";
-import * as format from "./assets/js/format.js";
+import { pathToFileURL } from "node:url";
+
+const base = process.argv[2] ? pathToFileURL(`${process.argv[2]}/`) : new URL("./assets/", import.meta.url), load = (name) => import(new URL(`js/${name}`, base));
+const { SseParser, backoffMs, Minutes, MINUTE, Watch, treeRows, hourOfWeek, ticks, lattice, slotOf, placeOn, desireLines, law, clusterClass } = await load("fold.js");
+const format = await load("format.js");
+const { pipeline, conflicted, typed } = await load("concept.js");
 
 const FRAMES = 'id: h-1\nevent: status\ndata: {"a":1}\n\n: keep-alive\n\nid: h-2\r\nevent: minutes\r\ndata: one\r\ndata: two\r\n\r\nretry: 250\n\ndata:plain\n\n';
 
@@ -185,4 +189,60 @@ test("numbers, durations and times are written for people", () => {
   assert.equal(format.time("soon"), null);
   assert.equal(format.time(null), null);
   assert.match(format.clock(T + 7120, 4), /^\d\d:\d\d:07\.120$/);
+});
+
+const lists = (more) => ({
+  index: [{ index_id: 1, name: "macs", is_materialized: true, materialized_at: "2026-01-01T10:00:00Z", row_count: 300 }],
+  rule: [{ r_id: 1, index_id: 1, is_materialized: true, materialized_at: "2026-01-01T10:05:00Z" }, { r_id: 2, index_id: 1, is_materialized: false }],
+  feature: [{ feature_id: 1, index_id: 1, is_materialized: true, materialized_at: "2026-01-01T10:06:00Z" }],
+  lf: [{ lf_id: 1, rule_id: 1, is_active: true }, { lf_id: 2, rule_id: 2, requires_approval: true }, { lf_id: 3, rule_id: 1, is_active: false }],
+  model: [{ job_id: 1, lf_ids: [1], status: "COMPLETED", completed_at: "2026-01-01T10:10:00Z" }],
+  bank: [{ job_id: 1, snorkel_job_id: 1, feature_ids: [1, 9], status: "COMPLETED", completed_at: "2026-01-01T10:20:00Z" }],
+  ...more,
+});
+const states = (more, runs = []) => Object.fromEntries([...pipeline(lists(more), new Map(runs)).values()].map((node) => [node.key, node.state]));
+const asset = (id, time, more) => ({ r_id: id, index_id: 1, is_materialized: !!time, materialized_at: time, ...more });
+
+test("a pipeline knows what each step is made from, and its state", () => {
+  const nodes = pipeline(lists(), new Map());
+  assert.deepEqual([...nodes.values()].map((node) => [node.key, node.from.join()]), [["index-1", ""], ["rule-1", "index-1"], ["rule-2", "index-1"], ["feature-1", "index-1"], ["lf-1", "rule-1"], ["lf-2", "rule-2"], ["lf-3", "rule-1"], ["model-1", "lf-1"], ["bank-1", "model-1,feature-1"]], "what is not listed is no source");
+  assert.deepEqual(states(), { "index-1": "ready", "rule-1": "ready", "rule-2": "waiting", "feature-1": "ready", "lf-1": "ready", "lf-2": "waiting", "lf-3": "off", "model-1": "ready", "bank-1": "ready" });
+  assert.deepEqual([nodes.get("index-1").name, nodes.get("model-1").name], ["macs", "job 1"]);
+});
+
+test("what was made before its sources is stale, down to the classifiers", () => {
+  const later = states({ rule: [asset(1, "2026-01-01T10:15:00Z")] });
+  assert.deepEqual([later["rule-1"], later["lf-1"], later["model-1"], later["bank-1"]], ["ready", "ready", "stale", "stale"]);
+  assert.equal(states({ rule: [asset(1, "2026-01-01T09:00:00Z")] })["rule-1"], "stale");
+  assert.equal(states({ lf: [{ lf_id: 1, rule_id: 1, is_active: false, deprecated_at: "2026-01-01T10:30:00Z" }] })["model-1"], "stale", "a function that was replaced");
+});
+
+test("a run at work or failed is the state of its step until a later success", () => {
+  const of = (status, time, materialized) => states({ rule: [asset(1, materialized, { dagster_run_id: "r" })] }, [["r", { status, created_at: time, end_time: status === "STARTED" ? null : time }]])["rule-1"];
+  assert.equal(of("STARTED", "2026-01-01T11:00:00Z", "2026-01-01T10:05:00Z"), "running");
+  assert.equal(of("FAILURE", "2026-01-01T11:00:00Z", "2026-01-01T10:05:00Z"), "failed");
+  assert.equal(of("FAILURE", "2026-01-01T11:00:00Z", "2026-01-01T11:05:00Z"), "ready");
+  assert.equal(of("CANCELLED", "2026-01-01T11:00:00Z"), "waiting");
+  assert.equal(of("SUCCESS", "2026-01-01T11:00:00Z", "2026-01-01T11:00:00Z"), "ready");
+  const jobs = ["RUNNING", "FAILED", "CANCELLED"].map((status) => states({ model: [{ job_id: 1, lf_ids: [1], status }] })["model-1"]);
+  assert.deepEqual(jobs, ["running", "failed", "off"]);
+});
+
+test("votes are in conflict when two of them differ; who abstains agrees with everybody", () => {
+  assert.deepEqual([[], [-1, -1], [1, -1, 1], [1, 2], [-1, 3, 1]].map(conflicted), [false, false, false, true, true]);
+});
+
+test("the editor indents as Python is written", () => {
+  const after = (text, from, to, key) => {
+    const { from: a, to: b, words } = typed(text, from, to, key);
+    return text.slice(0, a) + words + text.slice(b);
+  };
+  assert.equal(after("ab", 2, 2, "Tab"), "ab  ");
+  assert.equal(after("x\n", 2, 2, "Tab"), "x\n    ");
+  assert.equal(after("if a:", 5, 5, "Enter"), "if a:\n    ");
+  assert.equal(after("    return 1", 12, 12, "Enter"), "    return 1\n    ");
+  assert.equal(after("a\nb\n\nc", 0, 6, "Tab"), "    a\n    b\n\n    c");
+  assert.equal(after("a\nb\nc", 0, 4, "Tab"), "    a\n    b\nc", "the line on which a selection only ends stays");
+  assert.equal(after("      a\n  b\nc", 8, 8, "Untab"), "      a\nb\nc");
+  assert.equal(after("    a\n      b", 2, 9, "Untab"), "a\n  b");
 });

@@ -58,8 +58,10 @@ fn every_file_that_is_referred_to_is_embedded_and_every_embedded_file_is_used() 
 
 #[test]
 fn all_files_together_are_small() {
-    let total: usize = files().iter().map(|(_, text)| text.len()).sum();
+    assert!(SERVED.keys().map(String::as_str).eq(files().iter().map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>()));
+    let total: usize = SERVED.values().map(|file| file.bytes.len()).sum();
     assert!((40_000..ASSETS_BYTES_MAX).contains(&total), "{total} bytes");
+    println!("{total} bytes served");
 }
 
 #[test]
@@ -154,8 +156,32 @@ async fn what_is_not_a_file_of_the_page_is_not_found() {
     assert_eq!((status, headers[LOCATION].as_bytes()), (StatusCode::PERMANENT_REDIRECT, b"../dashboard".as_slice()));
 }
 
+/// What is served, written to a folder beside a note that says that its scripts are modules.
+fn served_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(folder.path().join("package.json"), r#"{ "type": "module" }"#).expect("a file can be written");
+    for (name, file) in SERVED.iter() {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder can be made");
+        std::fs::write(path, &file.bytes).expect("a file can be written");
+    }
+    folder
+}
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dashboard");
+
 #[test]
-fn the_pure_modules_keep_their_promises() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dashboard/modules.test.mjs");
-    crate::testing::node(&["--test", script]);
+fn the_pure_modules_keep_their_promises_as_written_and_as_served() {
+    let script = format!("{FOLDER}/modules.test.mjs");
+    crate::testing::node(&[&script]);
+    let served = served_folder();
+    crate::testing::node(&[&script, served.path().to_str().expect("a path in UTF-8")]);
+}
+
+#[test]
+fn what_is_served_has_the_syntax_of_what_is_written() {
+    let served = served_folder();
+    let script = format!("{FOLDER}/served.test.mjs");
+    let path = served.path().to_str().expect("a path in UTF-8");
+    crate::testing::node(&["--expose-internals", "--experimental-vm-modules", "--no-warnings", &script, path]);
 }

@@ -10,6 +10,7 @@ class ApiError extends Error {
 	constructor(status, body) {
 		super(body?.detail || (status ? `the server answered ${status}` : "the server cannot be reached"));
 		this.status = status;
+		this.body = body;
 		this.requestId = body?.request_id;
 	}
 }
@@ -30,7 +31,7 @@ async function ask(url, options) {
 }
 
 export const get = (url, signal) => ask(url, { headers: headers(), signal });
-export const post = (url) => ask(url, { method: "POST", headers: headers({ "content-type": JSON_TYPE }), body: "{}" });
+export const post = (url, body = {}) => ask(url, { method: "POST", headers: headers({ "content-type": JSON_TYPE }), body: JSON.stringify(body) });
 
 const auth = () => (token() ? "-H \"authorization: Bearer $TOKEN\" " : "");
 export const curlFor = (url) => `curl ${auth()}'${location.origin}${url}'`;

@@ -8,17 +8,18 @@ import * as shop from "./pages/shop.js";
 import * as journeys from "./pages/journeys.js";
 import * as campus from "./pages/campus.js";
 import * as user from "./pages/user.js";
+import * as labels from "./pages/labels.js";
 import * as sources from "./pages/sources.js";
 import * as runs from "./pages/runs.js";
 import * as system from "./pages/system.js";
 
-const PAGES = { overview, shop, journeys, campus, sources, runs, system, user };
+const PAGES = { overview, shop, journeys, campus, labels, sources, runs, system, user };
 const main = byId("main"), nav = byId("nav"), menu = byId("menu"), scrim = byId("scrim");
 let shown = null;
 
 function show() {
 	readFilters();
-	const { name, params } = route(), page = PAGES[name] || overview, key = `${name} ${name === "user" ? params : ""}`;
+	const { name, path, params } = route(), page = PAGES[name] || overview, key = `${path} ${name === "user" ? params : ""}`;
 	drawNav();
 	if (shown?.key === key) return shown.update(new Set(["params", "filter"]));
 	shown?.unmount();

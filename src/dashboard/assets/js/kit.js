@@ -1,4 +1,5 @@
 export * from "./fold.js";
+export * from "./concept.js";
 export * from "./format.js";
 export * from "./dom.js";
 export * from "./state.js";
@@ -9,8 +10,11 @@ export * from "./charts/frame.js";
 export * from "./charts/bars.js";
 export * from "./charts/desire.js";
 export * from "./charts/heat.js";
+export * from "./charts/matrix.js";
+export * from "./charts/pipeline.js";
 export * from "./charts/scatter.js";
 export * from "./charts/time.js";
 export * from "./charts/timeline.js";
 export * from "./pages/common.js";
+export * from "./pages/editor.js";
 export * from "./pages/source_card.js";

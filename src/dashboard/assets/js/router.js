@@ -2,11 +2,11 @@
 
 import { store, touch } from "./state.js";
 
-export const NAV = { overview: "Overview", shop: "Shop", journeys: "Journeys", campus: "Campus", sources: "Sources", runs: "Runs", system: "System" };
+export const NAV = { overview: "Overview", shop: "Shop", journeys: "Journeys", campus: "Campus", labels: "Labels", sources: "Sources", runs: "Runs", system: "System" };
 
 export function route() {
-	const [name, query] = location.hash.replace(/^#\/?/, "").split("?");
-	return { name: name || "overview", params: new URLSearchParams(query) };
+	const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [name, id] = path.split("/");
+	return { name: name || "overview", path: path || "overview", id, params: new URLSearchParams(query) };
 }
 
 export const param = (name, allowed, otherwise = "") => allowed.find((v) => v === route().params.get(name)) ?? otherwise;
@@ -16,7 +16,7 @@ export function linkTo(name, extra = {}, kept = store.filter) {
 	return `#/${name}${query.size ? `?${query}` : ""}`;
 }
 
-export const linkHere = (changes) => linkTo(route().name, changes, Object.fromEntries(route().params));
+export const linkHere = (changes) => linkTo(route().path, changes, Object.fromEntries(route().params));
 
 export function setParams(changes) {
 	history.replaceState(null, "", linkHere(changes));

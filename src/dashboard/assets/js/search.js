@@ -57,7 +57,7 @@ export function wireSearch() {
 		},
 	});
 	addEventListener("keydown", (e) => {
-		if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.target.closest?.("input, select, dialog")) return;
+		if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.target.closest?.("input, select, textarea, dialog")) return;
 		e.preventDefault();
 		box.focus();
 	});

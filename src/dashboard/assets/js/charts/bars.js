@@ -11,9 +11,9 @@ export function bars({ unit, limit = 10, many, pick = null, chosen = () => null,
 	}
 
 	function make() {
-		const name = h("span.name"), value = h("span"), fix = h("span.fix"), bar = h("i");
-		const inner = h(pick ? "button" : "div", pick ? { onclick: () => pick(li.row.key) } : null, name, h("span.num", fix, " ", value), h("span.track", bar));
-		const li = Object.assign(h("li", inner), { name, count: value, fix, bar, inner, fixedAt: 0 });
+		const name = h("span.name"), value = h("span"), fix = h("span.fix"), bar = h("i"), mark = h("b");
+		const inner = h(pick ? "button" : "div", pick ? { onclick: () => pick(li.row.key) } : null, name, h("span.num", fix, " ", value), h("span.track", bar, mark));
+		const li = Object.assign(h("li", inner), { name, count: value, fix, bar, mark, inner, fixedAt: 0 });
 		tips(inner, () => {
 			const { row, total } = li;
 			return [row.name ?? (row.key || "(none)"), row.tip || [[unit, num(row.count)], ["share", total ? `${((row.count / total) * 100).toFixed(1)} %` : "–"], ...(row.extra || [])], row.fixedAt ? fixWords(row.before, row.count) : null];
@@ -34,6 +34,8 @@ export function bars({ unit, limit = 10, many, pick = null, chosen = () => null,
 				li.bar.style.width = `${clamp(row.count / (row.of || max), 0, 1) * 100}%`;
 				li.bar.parentNode.hidden = row.of === null;
 				li.bar.className = color(row);
+				li.mark.hidden = row.mark === undefined;
+				li.mark.style.left = `${100 * row.mark}%`;
 				if (pick) attrs(li.inner, { "aria-pressed": String(chosen() === row.key) });
 				if (row.fixedAt > li.fixedAt) flash(li.inner);
 				li.fixedAt = row.fixedAt;

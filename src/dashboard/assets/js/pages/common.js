@@ -1,4 +1,4 @@
-import { h, keyed, flash, panel, forget, store, minuteDomain, liveDomain, address, curlEvent, brushTo, MINUTE, under, num, clock, stamp, time, sum, steps, shownSources, timeChart, add } from "../kit.js";
+import { h, fill, keyed, flash, text, panel, post, forget, store, minuteDomain, liveDomain, address, curlEvent, brushTo, MINUTE, under, clamp, num, clock, stamp, time, sum, steps, shownSources, timeChart, add } from "../kit.js";
 
 export function lay(root, title, words, panels, ends, draws, columns) {
 	root.append(h("div.page-head", h("h1", title), h("p", words)), h("div.grid", columns || panels.map((p) => p.el)));
@@ -22,6 +22,26 @@ export function choice(label, options, value, change) {
 export const table = (label, heads, rows) => h("div.scroll", h("table", { "aria-label": label }, h("thead", h("tr", heads.map((c) => h(c[0] === "#" ? "th.num" : "th", { scope: "col" }, c.replace("#", ""))))), Array.isArray(rows) ? h("tbody", rows.map((cells) => h("tr", cells.map((c, i) => h(heads[i][0] === "#" ? "td.num" : "td", c))))) : rows));
 
 export const facts = (list) => h("dl.facts", list.map(([name, value, tone = "plain"]) => h("div", h("dt", name), h(`dd.${tone}`, value))));
+
+export function meter(share, words, color = "c1") {
+	const bar = h(`i.${color}`);
+	bar.style.width = `${100 * clamp(share, 0, 1)}%`;
+	return h("div", h("div.meter", bar), h("span.quiet", words));
+}
+
+// Sends, with the button at rest and what goes wrong said beside it; undefined when it did.
+export async function perform(button, said, url, body, refused = ({ message }) => text(said, message)) {
+	button.disabled = true;
+	fill(said);
+	try {
+		return await post(url, body);
+	} catch (error) {
+		if (error.status === 403) text(said, "This needs a token with the scope admin.");
+		else refused(error);
+	} finally {
+		button.disabled = false;
+	}
+}
 
 // A type keeps its colour for as long as the page is open; beyond six, grey.
 const colours = new Map();

@@ -1,4 +1,4 @@
-import { h, fill, keyed, text, panel, poll, now, address, get, post, curlPost, linkTo, setParams, param, route, num, span, stamp, time, plural, lay, choice, facts, table } from "../kit.js";
+import { h, fill, keyed, text, panel, poll, now, address, get, perform, curlPost, linkTo, setParams, param, route, num, span, stamp, time, plural, lay, choice, facts, table } from "../kit.js";
 
 const TONES = { PENDING: "quiet", STARTED: "warn", SUCCESS: "good", FAILURE: "bad", CANCELLED: "quiet" }, LINES = 500;
 const unfinished = (run) => ["PENDING", "STARTED"].includes(run.status);
@@ -46,10 +46,7 @@ export function mount(root) {
 	}, () => (!detail || unfinished(detail) ? 1500 : 10000));
 
 	async function stop() {
-		cancel.disabled = true;
-		text(said, "");
-		await post(runApi("/cancel")).catch((error) => text(said, error.status === 403 ? "Cancelling needs a token with the scope admin." : error.message));
-		cancel.disabled = false;
+		await perform(cancel, said, runApi("/cancel"));
 		askOne.soon();
 		ask.soon();
 	}

@@ -1,6 +1,8 @@
 //! The dashboard in a real browser against the real server: every page draws, talks to its own server alone, fits a phone,
 //! shows late corrections, says when it is stale and comes back by itself.
 
+mod labels;
+#[path = "../support/mod.rs"]
 mod support;
 
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use support::browser::{Browser, Look, Page};
 use support::server::Server;
 use support::wait::{DEADLINE, eventually_true};
 
-const PAGES: [&str; 7] = ["overview", "shop", "journeys", "campus", "sources", "runs", "system"];
+const PAGES: [&str; 8] = ["overview", "shop", "journeys", "campus", "labels", "sources", "runs", "system"];
 
 fn now_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970").as_secs()
