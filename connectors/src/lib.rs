@@ -8,4 +8,6 @@ pub mod kafka;
 pub mod log;
 pub mod postgres;
 pub mod redis;
+pub mod sql;
 pub mod store;
+pub mod table;

@@ -21,7 +21,7 @@
 
 pub mod copy;
 mod error;
-mod tls;
+pub(crate) mod tls;
 
 pub use copy::CopyRows;
 pub use error::PostgresError;

@@ -36,7 +36,7 @@ impl PostgresError {
         }
     }
 
-    pub(super) fn of(error: tokio_postgres::Error) -> Self {
+    pub(crate) fn of(error: tokio_postgres::Error) -> Self {
         if let Some(db) = error.as_db_error() {
             return Self::of_state(db.code(), format!("{} ({})", db.message(), db.code().code()));
         }

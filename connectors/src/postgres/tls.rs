@@ -11,7 +11,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Trusts the system's roots and those of the file. Reads nothing where TLS is off.
-pub(super) fn connector(config: &Config, file: Option<&Path>) -> Result<MakeRustlsConnect, PostgresError> {
+pub(crate) fn connector(config: &Config, file: Option<&Path>) -> Result<MakeRustlsConnect, PostgresError> {
     let mut roots = RootCertStore::empty();
     if config.get_ssl_mode() != SslMode::Disable {
         for certificate in rustls_native_certs::load_native_certs().certs {
