@@ -21,15 +21,15 @@
   window.sent = [];
 
   function live(query) {
-    const from = Number(query.get("cursor") || 0), to = Math.min(entities, from + Number(query.get("limit"))), lfs = active();
+    const step = query.get("conflicts_only") === "true" ? 10 : 1, all = Math.floor(entities / step), from = Number(query.get("cursor") || 0), to = Math.min(all, from + Number(query.get("limit"))), lfs = active();
     const rows = Array.from({ length: to - from }, (_, i) => {
-      const votes = lfs.map((_, k) => ((from + i) % 10 === 3 ? (k % 2 ? 12 : 11) : k % 3 ? -1 : 11));
-      return { key: `entity ${from + i}`, votes: from + i === 0 ? [...served.votes, ...votes].slice(0, lfs.length) : votes, probabilities: lists.values.map((_, k) => (k ? 0.2 / (classes - 1) : 0.8)), label: 11, features_as_of: Date.now() };
+      const n = (from + i) * step, votes = lfs.map((_, k) => (n % 10 === 0 ? (k % 2 ? 12 : 11) : k % 3 ? -1 : 11));
+      return { key: `entity ${n}`, votes: n === 1 ? [...served.votes, ...votes.slice(2)] : votes, probabilities: lists.values.map((_, k) => (k ? 0.2 / (classes - 1) : 0.8)), label: 11, features_as_of: Date.now() };
     });
     return {
-      as_of: Date.now(), matrix: { index_id: 1, lf_ids: lfs.map((one) => one.lf_id), cv_ids: lists.values.map((one) => one.cv_id), version: 1 }, rows, next_cursor: to < entities ? String(to) : null,
-      totals: { rows: entities, labelled: served.counts }, lfs: lfs.map((one) => ({ lf_id: one.lf_id, name: one.name, coverage: 0.5, overlaps: 0.25, conflicts: 0.125, votes: {}, learned_weight: 0.75 })),
-      model: { version: 3, trained_at: at(30), trained_on: entities, balance: [] }, state: "current", plans: [{ kind: "rule", id: 1, class: "key_local", reason: "every table reaches the key by equality" }],
+      as_of: Date.now(), matrix: { index_id: 1, lf_ids: lfs.map((one) => one.lf_id), cv_ids: lists.values.map((one) => one.cv_id), version: 1 }, rows, next_cursor: to < all ? String(to) : null,
+      totals: { rows: entities, labelled: served.counts }, lfs: lfs.map((one) => ({ lf_id: one.lf_id, name: one.name, coverage: 0.5, overlaps: 0.25, conflicts: 0.125, votes: 9, learned_weight: 0.75 })),
+      model: { version: 3, trained_at: at(30), trained_on: entities, balance: [], learned: true }, state: "current", reason: null, plans: [{ kind: "rule", id: 1, class: "key_local", reason: "every table reaches the key by equality" }],
     };
   }
 
@@ -41,8 +41,8 @@
   function change(path, body) {
     if (served.forbidden) return json({ detail: "the token lacks the scope admin", code: "forbidden" }, 403);
     const [, id, act] = /(\d+)?\/?([a-z]+)$/.exec(path), own = lists["labeling-functions"].find((one) => one.lf_id === Number(id));
-    if (act === "test" && body.code.includes("import os")) return json({ detail: "line 2: Module 'os' is not in allowed imports list", code: "labeling_function_refused", line: 2 }, 400);
-    if (act === "test") return json({ runtime: "interpreted", reason: "a generator expression, line 5", votes: { STATIC: 60, LAPTOP: 40, ABSTAIN: 200 }, coverage: 1 / 3, rows: 300, errors: [{ line: 5, kind: "exception", message: "KeyError: 'n'", rows: 7 }], rows_per_second: 650000, sample: [{ key: "entity 0", vote: 11, row: { n: 2 } }] });
+    if (act === "test" && body.code.includes("import os")) return json({ detail: "code: line 2: Module 'os' is not in allowed imports list", code: "invalid", errors: [{ field: "code", detail: "line 2: Module 'os' is not in allowed imports list" }] }, 400);
+    if (act === "test") return json({ runtime: "interpreted", reason: "a generator expression", line: 5, votes: { STATIC: 60, LAPTOP: 40, ABSTAIN: 200 }, coverage: 1 / 3, rows: 300, errors: [{ line: 5, kind: "exception", message: "KeyError: 'n'", rows: 7 }], rows_per_second: 650000, sample: [{ key: "entity 0", vote: 11, row: { n: 2 } }] });
     if (act === "approve") return json(Object.assign(own, { is_active: true, requires_approval: false }));
     if (act === "materialize") {
       served.runs = [{ run_id: "run-1", job_name: "materialize_rule_job", status: "STARTED", created_at: new Date().toISOString(), start_time: new Date().toISOString(), end_time: null, progress: { done: 1, total: 4, unit: "rows" } }];

@@ -10,7 +10,6 @@ class ApiError extends Error {
 	constructor(status, body) {
 		super(body?.detail || (status ? `the server answered ${status}` : "the server cannot be reached"));
 		this.status = status;
-		this.body = body;
 		this.requestId = body?.request_id;
 	}
 }

@@ -7,7 +7,7 @@ export function matrixChart(classOf) {
 	function set(tr, row, names) {
 		if (tr.key === (tr.key = JSON.stringify([row.votes, row.label, row.probabilities, names]))) return;
 		const { row: was } = tr, fighting = conflicted(row.votes), { color, name } = classOf(row.label), label = h("td", h(`span.swatch.${color}`), row.label === -1 ? "none" : name);
-		fill(tr, h("th.mono", { scope: "row" }, row.key), label, h("td.num", row.label === -1 ? "–" : `${fixed(100 * Math.max(...row.probabilities), 0)} %`), row.votes.map((vote, i) => {
+		fill(tr, h("th.mono", { scope: "row" }, row.key), label, h("td.num", row.label === -1 || !row.probabilities.length ? "–" : `${fixed(100 * Math.max(...row.probabilities), 0)} %`), row.votes.map((vote, i) => {
 			const { name, color, short } = classOf(vote), td = h(`td.vote.${color}${fighting && vote !== -1 && vote !== row.label ? ".odd" : ""}`, { title: `${names[i]}: ${name}` }, short);
 			if (was && was.votes[i] !== vote) setTimeout(flash, 0, td);
 			return td;

@@ -48,16 +48,16 @@ export function editor({ at, values, rules, saved }) {
 	}
 
 	const body = () => ({ rule_id: Number(rule.lastChild.value), applicable_cv_ids: ticked(boxes).map(Number), code: code.value, allowed_imports: ticked(imports) });
-	const refused = ({ body, message }) => tell([{ line: body?.line ?? Number(/line (\d+)/.exec(message)?.[1]), message }]);
+	const refused = ({ message }) => tell([{ line: Number(/line (\d+)/.exec(message)?.[1]), message }]);
 
 	async function run() {
 		fill(result);
 		const got = await perform(test, said, at("labeling-functions/test"), body(), refused);
 		if (!got) return;
-		const { votes, errors, sample, rows, runtime, reason } = got, columns = Object.keys(sample[0]?.row || {}).slice(0, 6), order = (key) => values().findIndex((one) => one.cv_id === key || one.name === key);
+		const { votes, errors, sample, rows, runtime, reason, line } = got, columns = Object.keys(sample[0]?.row || {}).slice(0, 6), order = (key) => values().findIndex((one) => one.cv_id === key || one.name === key);
 		tell(errors);
 		found.update(Object.entries(votes).map(([key, count]) => ({ key, count, of: rows, color: order(key) < 0 ? "c0" : `c${(order(key) % 6) + 1}` })));
-		fill(result, facts([["runs", `${runtime}${reason ? `: ${reason}` : ""}`, runtime === "compiled" ? "good" : "warn"], ["coverage", `${fixed(100 * got.coverage, 1)} %`], ["rows", num(rows)], ["speed", `${compact(got.rows_per_second)} rows/s`]]), found.el, h("details", h("summary", `${plural(sample.length, "row")} with their votes`), table("Sample", ["entity", "vote", ...columns], sample.map(({ key, vote, row }) => [h("span.mono", String(key)), values()[order(vote)]?.name ?? "abstains", ...columns.map((c) => String(row[c]))]))));
+		fill(result, facts([["runs", `${runtime}${reason ? `: ${reason}, line ${line}` : ""}`, runtime === "compiled" ? "good" : "warn"], ["coverage", `${fixed(100 * got.coverage, 1)} %`], ["rows", num(rows)], ["speed", `${compact(got.rows_per_second)} rows/s`]]), found.el, h("details", h("summary", `${plural(sample.length, "row")} with their votes`), table("Sample", ["entity", "vote", ...columns], sample.map(({ key, vote, row }) => [h("span.mono", String(key)), values()[order(vote)]?.name ?? "abstains", ...columns.map((c) => String(row[c]))]))));
 	}
 
 	async function keep() {

@@ -1,13 +1,13 @@
-import { h, fill, text, panel, poll, now, address, get, curlPost, linkHere, linkTo, route, Watch, STEPS, pipeline, conflicted, pipelineChart, stateWords, STATES, matrixChart, editor, num, fixed, span, stamp, plural, lay, choice, facts, table, bars, meter, perform } from "../kit.js";
+import { h, fill, text, panel, poll, now, address, get, curlPost, linkHere, linkTo, route, Watch, STEPS, pipeline, pipelineChart, stateWords, STATES, matrixChart, editor, num, fixed, span, stamp, plural, lay, choice, facts, table, bars, meter, perform } from "../kit.js";
 
-const PAGE = 50, SEARCHED = 1000, JOBS = 5, NEW = "lf-new", watch = new Watch(), started = new Map();
+const PAGE = 50, JOBS = 5, NEW = "lf-new", watch = new Watch(), started = new Map();
 const percent = (n) => `${fixed(100 * n, 1)} %`;
 
 export function mount(root) {
-	let first, values = [], data = {}, graph = new Map(), shown, names, plans, cursors = [""], next, only = false;
+	let first, values = [], data = {}, graph = new Map(), shown, names, plans, pages = [["", 0]], next, only = false;
 	const id = () => route().id ?? first, at = (path, query) => address(`concepts/${encodeURIComponent(id())}/${path}`, query), wanted = () => route().params.get("node"), chosen = () => graph.get(wanted()), pathOf = (node) => at(`${STEPS[node.kind][0]}/${node.id}`);
 	const open = (node) => (location.hash = linkHere({ node })), pick = (key) => open(key === wanted() ? "" : key), finished = (kind) => (chosen()?.kind === kind ? [chosen().item] : data[kind] || []).find((one) => one.status === "COMPLETED");
-	const live = () => data.index?.some((one) => one.conn_id === 0) && at("labels/live", { limit: only ? SEARCHED : PAGE, cursor: cursors.at(-1) });
+	const live = () => data.index?.some((one) => one.conn_id === 0) && at("labels/live", { index_id: chosen()?.item.conn_id === 0 ? chosen().id : null, limit: PAGE, cursor: pages.at(-1)[0], conflicts_only: only || null });
 
 	function classOf(cv) {
 		const i = values.findIndex((one) => one.cv_id === cv), name = values[i]?.name ?? (cv === -1 ? "abstains" : `class ${cv}`);
@@ -17,17 +17,17 @@ export function mount(root) {
 	const button = (words, onclick) => h("button.small", { onclick }, words), alert = () => h("span.bad", { role: "alert" });
 	const concepts = choice("Concept", [], "", (v) => (location.hash = linkTo(`labels/${v}`))), title = h("span", "Labels"), lede = h("span"), half = { width: "w6" };
 	const pipe = panel("Pipeline", () => address("concepts", { limit: 1000 }), { tools: [concepts] }), one = panel("Details", () => chosen() && pathOf(chosen()), { polls: pipe });
-	const grid = panel("Label matrix", live, { width: "w8", tools: [h("label", h("input.box", { type: "checkbox", onchange: (e) => turn([""], (only = e.target.checked)) }), "conflicts only")] });
+	const grid = panel("Label matrix", live, { width: "w8", tools: [h("label", h("input.box", { type: "checkbox", onchange: (e) => turn([["", 0]], (only = e.target.checked)) }), "conflicts only")] });
 	const classes = panel("Labels now", live, { width: "w4", polls: grid }), votes = panel("Labelling functions", () => live() || at(STEPS.lf[0]), { ...half, polls: pipe }), ranking = panel("Classifiers", () => finished("bank") && at(`classifiers/jobs/${finished("bank").job_id}/results`), half);
 	const chart = pipelineChart(pick, chosen), matrix = matrixChart(classOf), edit = editor({ at, values: () => values, rules: () => data.rule, saved: (lf) => (ask.soon(), open(`lf-${lf.lf_id}`)) });
 	const said = alert(), chartBox = h("div", chart.el, h("p.buttons", button("New labelling function", () => open(NEW)), button("Train a label model", trainModel), button("Train classifiers", trainBank), said));
 	const act = h("button.primary", { onclick: change }), refused = alert(), what = h("div"), oneBox = h("div", what, h("p.buttons", act, refused));
 	const counts = bars({ unit: "entities", many: "classes", limit: 20, color: (row) => row.color }), model = h("div"), classBox = h("div", counts.el, model);
-	const back = button("Previous", () => turn(cursors.slice(0, -1))), forth = button("Next", () => turn([...cursors, next])), gridBox = h("div", matrix.el, h("p.buttons", back, forth));
+	const back = button("Previous", () => turn(pages.slice(0, -1))), forth = button("Next", () => turn([...pages, next])), gridBox = h("div", matrix.el, h("p.buttons", back, forth));
 	const scores = bars({ limit: 60 }), drops = bars({ many: "features", color: () => "c3" }), failures = h("div"), rankBox = h("div", h("div.tall", scores.el), failures, h("h3", "Feature importances of the first: accuracy lost without it"), drops.el);
 
 	function turn(to) {
-		cursors = to;
+		pages = to;
 		askLive.soon();
 	}
 
@@ -86,19 +86,21 @@ export function mount(root) {
 			facts([["state", stateWords(node), STATES[state][1]], ...(run ? [["run", h("a", { href: linkTo("runs", { run: run.run_id }) }, run.status.toLowerCase())], ["took", span(Date.parse(run.end_time) - Date.parse(run.start_time))]] : []), ...Object.entries(item).filter(([name, value]) => !/^(c_id|name|sql_query|error_message|dagster_run_id)$/.test(name) && typeof value !== "object").map(([name, value]) => [name.replaceAll("_", " "), /_at$/.test(name) ? stamp(value) : typeof value === "number" ? fixed(value, Number.isInteger(value) ? 0 : 2) : String(value)])]), item.sql_query && h("pre", item.sql_query));
 	}
 
-	const askLive = poll(grid, ({ matrix: { lf_ids }, totals: { rows: all, labelled }, lfs, model: fit, rows, state, ...more }) => {
-		const t = now(), kept = only ? rows.filter((row) => conflicted(row.votes)).slice(0, 4 * PAGE) : rows, before = (cursors.length - 1) * (only ? SEARCHED : PAGE);
-		plans = more.plans;
-		next = more.next_cursor;
-		classes.draw({ ...counts, el: classBox }, [...values.map((one) => one.cv_id), -1].map((cv) => {
+	const askLive = poll(grid, ({ matrix: { lf_ids }, totals: { rows: all, labelled }, lfs, model: fit, rows, state, reason, next_cursor, plans: found }) => {
+		const t = now(), before = pages.at(-1)[1];
+		plans = found;
+		next = [next_cursor, before + rows.length];
+		if (!labelled) classes.empty("The votes are too various to count labels by class.");
+		else classes.draw({ ...counts, el: classBox }, [...values.map((one) => one.cv_id), -1].map((cv) => {
 			const { name, color } = classOf(cv), count = labelled[cv] || 0, fix = watch.look(`${id()} ${cv}`, count, t);
-			return { key: cv, name: cv === -1 ? "no label" : name, color, count, before: fix?.before, fixedAt: t - fix?.at < 60e3 ? fix.at : 0 };
-		}), `of ${plural(all, "entity").replace("ys", "ies")}`);
-		fill(model, facts([["votes", state.replace("_", " "), { current: "good", paused: "bad" }[state] || "warn"], ["label model", fit ? `version ${fit.version}, ${stamp(fit.trained_at)}` : "none yet"]]));
+			return { key: cv, name: cv === -1 ? "no label" : name, color: cv === -1 ? "c0" : color, count, before: fix?.before, fixedAt: t - fix?.at < 60e3 ? fix.at : 0 };
+		}), `of ${num(all)} entities`);
+		fill(model, facts([["votes", `${state.replace("_", " ")}${reason ? `: ${reason}` : ""}`, { current: "good", paused: "bad" }[state] || "warn"], ["label model", fit ? `version ${fit.version}, ${stamp(fit.trained_at)}` : "none yet"]]));
 		drawVotes(lfs, "of all entities, now");
-		back.disabled = cursors.length < 2;
-		forth.disabled = !next;
-		grid.draw({ ...matrix, el: gridBox }, { names: lf_ids.map((lf) => lfs.find((one) => one.lf_id === lf)?.name ?? `function ${lf}`), rows: kept }, `entities ${num(before + 1)} to ${num(before + rows.length)} of ${num(all)}${only ? `: ${num(kept.length)} in conflict` : ""}; outlined: against the label`);
+		back.disabled = pages.length < 2;
+		forth.disabled = !next_cursor;
+		if (!rows.length && !before) return grid.empty(only ? "No two functions contradict each other." : "No entity has votes yet.");
+		grid.draw({ ...matrix, el: gridBox }, { names: lf_ids.map((lf) => lfs.find((one) => one.lf_id === lf)?.name ?? `function ${lf}`), rows }, `entities ${num(before + 1)} to ${num(before + rows.length)} of ${only ? "those in conflict" : num(all)}; outlined: against the label`);
 	}, () => 2000);
 
 	function drawVotes(lfs, words) {
