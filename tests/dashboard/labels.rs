@@ -167,3 +167,58 @@ fn labels_and_votes_move_and_conflicts_are_found() {
     page.wait_for("/entities 1 to 50/.test(document.querySelector('main').innerText)");
     assert_eq!(page.errors(), Vec::<String>::new());
 }
+
+fn post(server: &Server, path: &str, body: &Value) -> Value {
+    let answer = server.http.post_json(path, body);
+    assert!(answer.status == 200 || answer.status == 201, "{path}: {} {}", answer.status, answer.text());
+    answer.json()
+}
+
+const BUYERS: &str =
+    "BROWSER = 1\nBUYER = 2\nABSTAIN = -1\n\ndef labeling_function(row):\n    return BUYER if row['transactions'] > 0 else BROWSER\n";
+
+#[test]
+fn a_concept_over_the_live_tables_follows_the_events() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::new().start();
+    super::fill(&server);
+    post(&server, "/concepts", &json!({ "name": "shoppers", "description": "Who buys?" }));
+    for name in ["BROWSER", "BUYER"] {
+        post(&server, "/concepts/1/values", &json!({ "name": name }));
+    }
+    post(&server, "/concepts/1/indexes", &json!({ "name": "users", "conn_id": 0, "sql_query": "SELECT DISTINCT user_id FROM journeys" }));
+    let page = open(&browser, &server, "labels?node=index-1", Look::DESKTOP);
+    page.wait_for("/not materialised/.test(document.querySelector('.node[aria-pressed=true]')?.innerText)");
+    press(&page, "Materialise");
+    page.wait_for("/^●\\s+users\\s+40 rows/.test(document.querySelector('.node[aria-pressed=true]').innerText)");
+    let sql = "SELECT user_id, transactions FROM journeys WHERE user_id IN (:index_values)";
+    post(&server, "/concepts/1/rules", &json!({ "name": "purchases", "index_id": 1, "sql_query": sql, "index_column": "user_id" }));
+    page.eval("location.hash = '#/labels?node=rule-1'");
+    page.wait_for("/purchases/.test(document.querySelector('.node[aria-pressed=true]')?.innerText)");
+    press(&page, "Materialise");
+    page.wait_for("/^●\\s+purchases\\s+40 rows/.test(document.querySelector('.node[aria-pressed=true]').innerText)");
+    // A function is written, tried, saved and approved.
+    press(&page, "New labelling function");
+    page.wait_for("/def labeling_function/.test(document.querySelector('textarea').value)");
+    let code =
+        format!("(t => {{ t.value = {}; t.dispatchEvent(new Event('input')); }})(document.querySelector('textarea'))", json!(BUYERS));
+    page.eval(&code);
+    page.eval("document.querySelector('input[aria-label=Name]').value = 'has bought'");
+    press(&page, "Test run");
+    page.wait_for("/compiled/.test(document.querySelector('textarea').closest('.panel').innerText) && /100.0 %/.test(document.querySelector('textarea').closest('.panel').innerText)");
+    press(&page, "Save");
+    page.wait_for("/to approve/.test(document.querySelector('.node[aria-pressed=true]')?.innerText)");
+    press(&page, "Approve");
+    let counts = |buyers: u64, browsers: u64| {
+        let rows = "[...document.querySelectorAll('.panel[aria-label=\"Labels now\"] li')].map(li => [li.querySelector('.name').textContent, li.querySelector('.num').lastChild.textContent])";
+        page.wait_for(&format!("JSON.stringify({rows}.slice(0, 2)) === '[[\"BROWSER\",\"{browsers}\"],[\"BUYER\",\"{buyers}\"]]'"));
+    };
+    counts(16, 24);
+    check(&page, &server, "labels of the live tables");
+    let event = json!({ "source_id": 1, "client_id": "c0", "user_id": "u0", "page": "/p/0", "event_type": "purchase", "value": 5.0, "timestamp": super::now_s() });
+    server.http.post_json("/api/ingest", &event).expect_status(200);
+    counts(17, 23);
+    page.wait_for(
+        "[...document.querySelectorAll('.panel[aria-label=\"Labels now\"] .fix')].map(e => e.textContent).join() === '24 →,16 →,'",
+    );
+}

@@ -93,9 +93,11 @@ export function poll(p, draw, everyMs = () => 5000) {
 		abort?.abort();
 		const mine = (abort = new AbortController());
 		try {
-			if (!hadData) p.loading();
+			const url = p.api();
+			// Without a question, whoever knows why has said so in the panel.
+			if (!hadData && (url || !p.state)) p.loading();
 			busy = true;
-			const url = p.api(), answer = url && (await get(url, mine.signal));
+			const answer = url && (await get(url, mine.signal));
 			if (stopped || abort !== mine) return;
 			if (answer) {
 				await draw(answer, mine.signal);

@@ -140,6 +140,7 @@ export function mount(root) {
 			drawChosen();
 			chart.draw();
 			askRank.soon();
+			turn([["", 0]]);
 		},
 	};
 }
