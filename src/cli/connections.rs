@@ -1,8 +1,9 @@
 //! `desireline connections rotate-key`: a new key for the passwords of database connections.
 
 use super::failure::{Exit, Failure};
+use super::log::folder_exists;
 use super::stack::Stack;
-use super::{ConfigArgs, block_on, folder_exists, logging, out};
+use super::{ConfigArgs, block_on, logging, out};
 use crate::concepts::ConceptError;
 use crate::config::values::Level;
 use clap::{Args, Subcommand};

@@ -32,6 +32,8 @@ pub mod limits;
 pub mod queries;
 pub mod record;
 mod removal;
+#[cfg(test)]
+mod tests;
 pub mod snorkel;
 pub(crate) mod tables;
 mod training;

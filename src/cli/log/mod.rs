@@ -59,7 +59,7 @@ pub fn store(args: &ConfigArgs) -> Result<Store, Failure> {
 }
 
 /// A folder that is not there is a mistake of the command line; it is not made.
-fn folder_exists(args: &ConfigArgs) -> Result<(), Failure> {
+pub(super) fn folder_exists(args: &ConfigArgs) -> Result<(), Failure> {
     let folder = local_folder(&mapping::store_url(&args.load()?));
     match folder.filter(|folder| !folder.is_dir()) {
         None => Ok(()),
