@@ -61,9 +61,7 @@ struct Split {
 /// A leaf that may be split.
 struct Open {
     node: usize,
-    start: usize,
-    end: usize,
-    depth: usize,
+    place: Place,
     sum: Cell,
     split: Split,
     cells: Option<Vec<Cell>>,
@@ -96,6 +94,20 @@ struct Made {
     value: f64,
 }
 
+/// A place in the order of rows, and how deep its node lies.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    end: usize,
+    depth: usize,
+}
+
+impl Place {
+    fn rows(self) -> usize {
+        self.end - self.start
+    }
+}
+
 pub(super) struct Grower<'a> {
     bins: &'a Bins,
     /// Gradient and hessian of each row of the table.
@@ -104,10 +116,16 @@ pub(super) struct Grower<'a> {
     /// In the order of the nodes that hold them.
     rows: Vec<u32>,
     draw: Draw,
-    stop: &'a Stop,
+    pace: Pace<'a>,
     /// Where each column's bins begin in a histogram, and where the last one's end.
     offsets: Vec<usize>,
     order: Vec<usize>,
+    /// All nodes, their parents first.
+    made: Vec<Made>,
+    /// Leaves that may be split, that of the most gain on top.
+    open: BinaryHeap<Open>,
+    /// Nodes that stay leaves, with their places.
+    leaves: Vec<(usize, Place)>,
     kept_cells: usize,
     gathered: Vec<(f64, f64)>,
 }
@@ -120,97 +138,84 @@ impl<'a> Grower<'a> {
             offsets.push(offsets[column] + bins.count(column));
         }
         let order = (0..bins.columns).collect();
-        Self { bins, slopes, growth, rows, draw, stop, offsets, order, kept_cells: 0, gathered: Vec::new() }
+        let (made, open, leaves) = (Vec::new(), BinaryHeap::new(), Vec::new());
+        let pace = Pace::new(stop);
+        Self { bins, slopes, growth, rows, draw, pace, offsets, order, made, open, leaves, kept_cells: 0, gathered: Vec::new() }
     }
 
     /// Tells `reached` every row's leaf value, already times `rate`, and adds every split's gain to its column.
     pub(super) fn grow(mut self, rate: f64, importances: &mut [f64], mut reached: impl FnMut(usize, f64)) -> Result<Tree, ModelError> {
-        let mut made = Vec::new();
-        let mut leaves = Vec::new();
-        let mut open = BinaryHeap::new();
-        let end = self.rows.len();
-        let mut pace = Pace::new(self.stop);
-        pace.walk(end * self.bins.columns)?;
-        let cells = self.histogram(0, end);
+        let all = Place { start: 0, end: self.rows.len(), depth: 0 };
+        self.pace.walk(all.rows() * self.bins.columns)?;
+        let cells = self.histogram(all);
         let sum = cells[..self.offsets[1]].iter().fold(Cell::default(), |mut sum, cell| {
             sum.add(*cell);
             sum
         });
-        self.make(&mut made, &mut open, &mut leaves, (0, end, 0, sum), cells, rate);
-        let mut count = 1;
-        while count < self.growth.leaves_max {
-            let Some(next) = open.pop() else { break };
-            pace.walk((next.end - next.start) * self.bins.columns + self.offsets[self.bins.columns])?;
+        self.make(all, sum, Some(cells), rate);
+        for _ in 1..self.growth.leaves_max {
+            let Some(next) = self.open.pop() else { break };
+            self.pace.walk(next.place.rows() * self.bins.columns + self.offsets[self.bins.columns])?;
             importances[next.split.column] += next.split.gain;
-            self.split(next, &mut made, &mut open, &mut leaves, rate);
-            count += 1;
+            self.split(next, rate);
         }
-        leaves.extend(open.into_iter().map(|leaf| (leaf.node, leaf.start, leaf.end)));
-        for (node, start, end) in leaves {
-            for row in &self.rows[start..end] {
-                reached(*row as usize, made[node].value);
+        let leaves = self.leaves.into_iter().chain(self.open.into_iter().map(|leaf| (leaf.node, leaf.place)));
+        for (node, place) in leaves {
+            for row in &self.rows[place.start..place.end] {
+                reached(*row as usize, self.made[node].value);
             }
         }
-        Ok(store(&made))
+        Ok(store(&self.made))
     }
 
     /// A node that is a leaf until it is split: open if there is a split worth it.
-    fn make(
-        &mut self,
-        made: &mut Vec<Made>,
-        open: &mut BinaryHeap<Open>,
-        leaves: &mut Vec<(usize, usize, usize)>,
-        (start, end, depth, sum): (usize, usize, usize, Cell),
-        cells: Vec<Cell>,
-        rate: f64,
-    ) {
-        let node = made.len();
+    fn make(&mut self, place: Place, sum: Cell, cells: Option<Vec<Cell>>, rate: f64) {
+        let node = self.made.len();
         let weight = sum.hessian + self.growth.l2;
-        made.push(Made { split: None, value: if weight > 0.0 { -rate * sum.gradient / weight } else { 0.0 } });
-        let split = if depth < self.growth.depth_max { self.best(&cells, sum) } else { None };
-        let Some(split) = split else {
-            leaves.push((node, start, end));
+        self.made.push(Made { split: None, value: if weight > 0.0 { -rate * sum.gradient / weight } else { 0.0 } });
+        let Some((cells, split)) = cells.and_then(|cells| self.best(&cells, sum).map(|split| (cells, split))) else {
+            self.leaves.push((node, place));
             return;
         };
         let keep = self.kept_cells + cells.len() <= KEPT_CELLS_MAX;
         self.kept_cells += if keep { cells.len() } else { 0 };
-        open.push(Open { node, start, end, depth, sum, split, cells: keep.then_some(cells) });
+        self.open.push(Open { node, place, sum, split, cells: keep.then_some(cells) });
     }
 
-    fn split(
-        &mut self,
-        parent: Open,
-        made: &mut Vec<Made>,
-        open: &mut BinaryHeap<Open>,
-        leaves: &mut Vec<(usize, usize, usize)>,
-        rate: f64,
-    ) {
+    /// Makes the children of a node. Those that are too small or too deep to be split need no histogram.
+    fn split(&mut self, parent: Open, rate: f64) {
         let Split { column, bin, left, .. } = parent.split;
-        let middle = parent.start + self.part(parent.start, parent.end, column, bin);
+        let Place { start, end, depth } = parent.place;
+        let middle = start + self.part(parent.place, column, bin);
         let threshold = self.bins.threshold(column, bin);
-        made[parent.node].split = Some((column, threshold, made.len()));
+        self.made[parent.node].split = Some((column, threshold, self.made.len()));
         let right = parent.sum.minus(left);
-        let (smaller_first, depth) = (middle - parent.start <= parent.end - middle, parent.depth + 1);
-        let smaller = if smaller_first { (parent.start, middle) } else { (middle, parent.end) };
-        let larger = if smaller_first { (middle, parent.end) } else { (parent.start, middle) };
-        let small = self.histogram(smaller.0, smaller.1);
-        let large = match parent.cells {
-            Some(mut cells) => {
-                self.kept_cells -= cells.len();
-                cells.iter_mut().zip(&small).for_each(|(cell, other)| *cell = cell.minus(*other));
-                cells
-            }
-            None => self.histogram(larger.0, larger.1),
-        };
-        let (left_cells, right_cells) = if smaller_first { (small, large) } else { (large, small) };
-        self.make(made, open, leaves, (parent.start, middle, depth, left), left_cells, rate);
-        self.make(made, open, leaves, (middle, parent.end, depth, right), right_cells, rate);
+        let places = [Place { start, end: middle, depth: depth + 1 }, Place { start: middle, end, depth: depth + 1 }];
+        let may = places.map(|place| place.depth < self.growth.depth_max && place.rows() >= 2 * self.growth.rows_min as usize);
+        let (small, large) = if places[0].rows() <= places[1].rows() { (0, 1) } else { (1, 0) };
+        let mut cells = [None, None];
+        self.kept_cells -= parent.cells.as_ref().map_or(0, Vec::len);
+        if may[small] || may[large] {
+            cells[small] = Some(self.histogram(places[small]));
+        }
+        if may[large] {
+            cells[large] = match (parent.cells, &cells[small]) {
+                (Some(mut whole), Some(other)) => {
+                    whole.iter_mut().zip(other).for_each(|(cell, other)| *cell = cell.minus(*other));
+                    Some(whole)
+                }
+                _ => Some(self.histogram(places[large])),
+            };
+        }
+        let [left_cells, right_cells] = cells;
+        self.make(places[0], left, left_cells.filter(|_| may[0]), rate);
+        self.make(places[1], right, right_cells.filter(|_| may[1]), rate);
     }
 
     /// Brings the rows that go left before the others and answers their number.
-    fn part(&mut self, start: usize, end: usize, column: usize, bin: usize) -> usize {
+    fn part(&mut self, place: Place, column: usize, bin: usize) -> usize {
         let codes = self.bins.of(column);
-        let rows = &mut self.rows[start..end];
+        let rows = &mut self.rows[place.start..place.end];
         let mut middle = 0;
         for at in 0..rows.len() {
             if usize::from(codes[rows[at] as usize]) <= bin {
@@ -221,8 +226,8 @@ impl<'a> Grower<'a> {
         middle
     }
 
-    fn histogram(&mut self, start: usize, end: usize) -> Vec<Cell> {
-        let rows = &self.rows[start..end];
+    fn histogram(&mut self, place: Place) -> Vec<Cell> {
+        let rows = &self.rows[place.start..place.end];
         self.gathered.clear();
         self.gathered.extend(rows.iter().map(|row| self.slopes[*row as usize]));
         let mut cells = vec![Cell::default(); self.offsets[self.bins.columns]];
