@@ -94,8 +94,7 @@ fn generate(count: usize) -> Rows {
         state % below
     };
     let vendors = ["Apple", "Samsung", "Dell", "Lenovo"];
-    let mut rows =
-        Rows { connection_count: vec![], distinct_ap: vec![], num_days: vec![], total: vec![], name: vec![], seen: vec![] };
+    let mut rows = Rows { connection_count: vec![], distinct_ap: vec![], num_days: vec![], total: vec![], name: vec![], seen: vec![] };
     for _ in 0..count {
         rows.connection_count.push(random(1_001) as f64 / 1_000.0);
         rows.distinct_ap.push(1 + random(10) as i64);
@@ -186,7 +185,9 @@ fn main() -> ExitCode {
     let _ = std::fs::remove_dir_all(&folder);
     let runtime = Runtime::new(RuntimeConfig::default());
     let mut failed = false;
-    println!("| function | pandas | compiled | times, of at least | interpreted | times, of at least {INTERPRETED_TIMES} |\n|---|---|---|---|---|---|");
+    println!(
+        "| function | pandas | compiled | times, of at least | interpreted | times, of at least {INTERPRETED_TIMES} |\n|---|---|---|---|---|---|"
+    );
     for (name, limit, code) in FUNCTIONS {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
             continue;

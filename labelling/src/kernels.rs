@@ -310,11 +310,7 @@ fn integers<'a>(op: BinaryOp, left: &Side<'_, i64>, right: &Side<'_, i64>, rows:
         BinaryOp::Div => {
             let compute = |row| match (left.at(row), right.at(row)) {
                 (_, 0) => Err(Trouble::raises("ZeroDivisionError: division by zero")),
-                // The quotient of two exact floats is the nearest to the exact one.
-                (left, right) if left.unsigned_abs() <= python::EXACT && right.unsigned_abs() <= python::EXACT => {
-                    Ok(left as f64 / right as f64)
-                }
-                _ => Err(Trouble::Elsewhere),
+                (left, right) => Ok(python::quotient(left, right)),
             };
             each(rows, len, compute, floats)
         }

@@ -90,7 +90,14 @@ pub struct Ran {
 }
 
 impl<'p, 'a> Machine<'p, 'a> {
-    pub fn new(program: &'p Program, columns: Vec<State<'a>>, len: usize, first_row: u64, deadline: Instant, faults: &'p mut Faults) -> Self {
+    pub fn new(
+        program: &'p Program,
+        columns: Vec<State<'a>>,
+        len: usize,
+        first_row: u64,
+        deadline: Instant,
+        faults: &'p mut Faults,
+    ) -> Self {
         debug_assert!(len <= BATCH_ROWS, "a batch has at most {BATCH_ROWS} rows");
         Self { program, columns, len, first_row, deadline, faults, elsewhere: Mask::EMPTY, late: None }
     }
@@ -197,7 +204,7 @@ impl<'p, 'a> Machine<'p, 'a> {
         if self.late.is_none() {
             returned.push(left, NONE);
         }
-        returned.compact(self.len)
+        returned
     }
 
     fn statements(&mut self, body: &'p Body, statements: &'p [Stmt], locals: &mut Locals<'a>, active: &mut Mask, returned: &mut Value<'a>) {
@@ -321,7 +328,8 @@ impl<'p, 'a> Machine<'p, 'a> {
                 let unbound = active.without(&value.rows());
                 if !unbound.is_empty() {
                     let name = &body.locals[*local];
-                    let message = format!("UnboundLocalError: cannot access local variable '{name}' where it is not associated with a value");
+                    let message =
+                        format!("UnboundLocalError: cannot access local variable '{name}' where it is not associated with a value");
                     self.raise(line, &unbound, message, active);
                 }
                 value
@@ -393,7 +401,14 @@ impl<'p, 'a> Machine<'p, 'a> {
         value
     }
 
-    fn call(&mut self, function: usize, arguments: &'p [Line<Expr>], line: u32, active: &mut Mask, scope: (&'p Body, &Locals<'a>)) -> Value<'a> {
+    fn call(
+        &mut self,
+        function: usize,
+        arguments: &'p [Line<Expr>],
+        line: u32,
+        active: &mut Mask,
+        scope: (&'p Body, &Locals<'a>),
+    ) -> Value<'a> {
         let program = self.program;
         let body = &program.functions[function];
         let mut locals = vec![Value::default(); body.locals.len()];
@@ -404,12 +419,13 @@ impl<'p, 'a> Machine<'p, 'a> {
         if active.is_empty() || self.out_of_time(line, active) {
             return Value::default();
         }
-        let returned = self.body(body, *active, &mut locals);
+        let returned = self.body(body, *active, &mut locals).compact(self.len);
         *active = returned.rows();
         returned
     }
 }
 
+/// Each vote is still [`ABSTAIN`](crate::source::ABSTAIN), all of whose bits are set, so that a row's vote is what is left of them.
 fn fill(rows: &Mask, id: i64, votes: &mut [i64]) {
     if id == crate::source::ABSTAIN {
         return;
@@ -419,8 +435,11 @@ fn fill(rows: &Mask, id: i64, votes: &mut [i64]) {
             0 => {}
             u64::MAX => votes.fill(id),
             word => {
-                for (bit, vote) in votes.iter_mut().enumerate() {
-                    *vote = if word >> bit & 1 == 1 { id } else { *vote };
+                for (byte, votes) in word.to_le_bytes().into_iter().zip(votes.chunks_mut(8)) {
+                    for (bit, vote) in votes.iter_mut().enumerate() {
+                        let outside = (i64::from(byte >> bit) & 1) - 1;
+                        *vote &= id | outside;
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! `math`, with the C library that Python itself calls, and its errors.
 
-use crate::ir::MathFunction;
+use crate::ir::{MathFunction, Scalar};
 use crate::kernels::{Computed, Number, Side, each, floats, ints};
 use crate::mask::Mask;
 use crate::python::{self, Trouble};
@@ -23,7 +23,10 @@ pub fn evaluate<'a>(function: MathFunction, mut arguments: Vec<Number<'a>>, rows
     };
     match (function, first) {
         // Of an integer, it is that integer.
-        (MathFunction::Ceil | MathFunction::Floor | MathFunction::Trunc, Number::Int(Side::Each(values))) => Computed::of(Vector::Int(values)),
+        (MathFunction::Ceil | MathFunction::Floor | MathFunction::Trunc, Number::Int(side)) => Computed::of(match side {
+            Side::Each(values) => Vector::Int(values),
+            Side::One(value) => Vector::Const(Scalar::Int(value)),
+        }),
         (MathFunction::Ceil, first) => whole(first, rows, len, f64::ceil),
         (MathFunction::Floor, first) => whole(first, rows, len, f64::floor),
         (MathFunction::Trunc, first) => whole(first, rows, len, f64::trunc),

@@ -32,8 +32,12 @@ pub struct Flags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
     /// For truth only.
-    Linear { full: bool },
-    Backtracking { lines: bool },
+    Linear {
+        full: bool,
+    },
+    Backtracking {
+        lines: bool,
+    },
 }
 
 const WORD: &str = r"\p{L}\p{N}_";

@@ -45,6 +45,64 @@ const FUNCTIONS: &[Function] = &[
 ",
     },
     Function {
+        name: "__dl_div",
+        calls: &["__dl_ratio"],
+        text: "def __dl_div(left, right):
+    if isinstance(left, int) and isinstance(right, int) and right != 0:
+        if abs(left) > 9007199254740992 or abs(right) > 9007199254740992:
+            return __dl_ratio(-left if right < 0 else left, abs(right))
+    return left / right
+",
+    },
+    Function {
+        name: "__dl_floordiv",
+        calls: &[],
+        text: "def __dl_floordiv(left, right):
+    if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+        if left is None or right is None or isinstance(left, str) or isinstance(right, str):
+            return left // right
+        raise NotImplementedError('// of other than numbers')
+    if not isinstance(left, float) and not isinstance(right, float):
+        return left // right
+    left = float(left)
+    right = float(right)
+    if right == 0.0:
+        raise ZeroDivisionError('float floor division by zero')
+    if left != left or left in (math.inf, -math.inf) or right != right:
+        return math.nan
+    rest = math.fmod(left, right)
+    quotient = (left - rest) / right
+    if rest != 0.0 and (right < 0.0) != (rest < 0.0):
+        quotient = quotient - 1.0
+    if quotient == 0.0:
+        return math.copysign(0.0, left / right)
+    if abs(quotient) >= 4503599627370496.0:
+        return quotient
+    whole = float(math.floor(quotient))
+    return whole + 1.0 if quotient - whole > 0.5 else whole
+",
+    },
+    Function {
+        name: "__dl_pow",
+        calls: &[],
+        text: "def __dl_pow(left, right):
+    power = left ** right
+    if isinstance(power, float) and (power != power or power in (math.inf, -math.inf)):
+        if left == left and right == right and abs(left) != math.inf and abs(right) != math.inf:
+            if power != power:
+                raise NotImplementedError('a root of a negative number is a complex number')
+            raise OverflowError(\"(34, 'Numerical result out of range')\")
+    return power
+",
+    },
+    Function {
+        name: "__dl_divmod",
+        calls: &["__dl_floordiv"],
+        text: "def __dl_divmod(left, right):
+    return (__dl_floordiv(left, right), left % right)
+",
+    },
+    Function {
         name: "__dl_pattern",
         calls: &[],
         text: "def __dl_pattern(pattern):
@@ -137,15 +195,27 @@ const FUNCTIONS: &[Function] = &[
 ",
     },
     Function {
+        name: "__dl_isqrt",
+        calls: &[],
+        text: "def __dl_isqrt(square):
+    root = 1 << ((len(bin(square)) - 1) // 2)
+    while True:
+        better = (root + square // root) >> 1
+        if better >= root:
+            return root
+        root = better
+",
+    },
+    Function {
         name: "__dl_root",
-        calls: &["__dl_ratio"],
+        calls: &["__dl_ratio", "__dl_isqrt"],
         text: "def __dl_root(top, bottom):
     if top == 0:
         return 0.0
     half = (len(bin(top)) - len(bin(bottom)) - 109) // 2
     scaled = top if half >= 0 else top << (-2 * half)
     divisor = bottom << (2 * half) if half >= 0 else bottom
-    root = math.isqrt(scaled // divisor)
+    root = __dl_isqrt(scaled // divisor)
     if root * root * divisor != scaled:
         root = root | 1
     return __dl_ratio(root << half, 1) if half >= 0 else __dl_ratio(root, 1 << -half)

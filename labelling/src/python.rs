@@ -28,6 +28,25 @@ pub fn floor_mod(left: i64, right: i64) -> i64 {
     if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }
 }
 
+/// The float nearest to the exact quotient; the divisor is not zero.
+pub fn quotient(left: i64, right: i64) -> f64 {
+    if left.unsigned_abs() <= EXACT && right.unsigned_abs() <= EXACT {
+        // Both are exact as floats, and their division rounds once.
+        return left as f64 / right as f64;
+    }
+    let (top, bottom) = (u128::from(left.unsigned_abs()), u128::from(right.unsigned_abs()));
+    if top == 0 {
+        return if right < 0 { -0.0 } else { 0.0 };
+    }
+    // At least 64 bits of the quotient; whether there are more is told by the last one, so that rounding to 53 sees it.
+    let shift = top.leading_zeros();
+    let shifted = top << shift;
+    let whole = shifted / bottom;
+    let sticky = u128::from(shifted % bottom != 0);
+    let magnitude = (whole | sticky) as f64 * 2f64.powi(-shift.cast_signed());
+    if (left < 0) == (right < 0) { magnitude } else { -magnitude }
+}
+
 /// Quotient rounded down, and a rest with the sign of the divisor, which is not zero.
 pub fn float_div_mod(left: f64, right: f64) -> (f64, f64) {
     let mut rest = left % right;
@@ -240,6 +259,22 @@ mod tests {
         assert_eq!(parse_float("-Infinity"), Ok(f64::NEG_INFINITY));
         for text in ["", ".", "1e", "--1", "1 2", "infin", "0x10"] {
             assert!(matches!(parse_float(text), Err(Trouble::Raises(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn quotients_of_large_integers_round_once() {
+        let big = (1i64 << 53) + 1;
+        for (left, right, expected) in [
+            (i64::MAX, big, 1023.9999999999999),
+            (7, big, 7.771561172376095e-16),
+            (big, -7, -1286742750677284.8),
+            (big, i64::MAX, 0.0009765625000000002),
+            (i64::MIN, i64::MIN, 1.0),
+            (1, i64::MIN, -1.0842021724855044e-19),
+            (i64::MAX, 3, 3.0744573456182586e+18),
+        ] {
+            assert_eq!(quotient(left, right), expected, "{left} / {right}");
         }
     }
 

@@ -6,6 +6,8 @@
 //! * `row.x` is `row['x']`;
 //! * `any` and `all` of a generator stop at the first item that decides: the interpreter would evaluate all of them first;
 //! * `round(x, n)` rounds the exact value, as Python does;
+//! * `/` of integers beyond 2^53 rounds once;
+//! * `//` and `divmod` of floats take the rest away before they divide, and `**` of floats that is too much raises;
 //! * comparisons and `not` as operands of arithmetic are numbers;
 //! * `statistics` is a prelude; `import statistics` and `from statistics import mean` bind to it.
 //!
@@ -60,6 +62,7 @@ pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<
         prelude: BTreeSet::new(),
         modules: modules(tree, source),
         from_re: BTreeSet::new(),
+        patterns: Vec::new(),
         shadowed: shadowed(tree),
         refusal: None,
     };
@@ -87,6 +90,12 @@ pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<
         if *module != Module::Statistics {
             let _ = writeln!(text, "import {}", module.name());
         }
+    }
+    if !walk.patterns.is_empty() {
+        text.push_str("import re as __dl_re\n");
+    }
+    for (at, pattern) in walk.patterns.iter().enumerate() {
+        let _ = writeln!(text, "__dl_pattern{at} = __dl_re.compile({})", quoted(pattern));
     }
     let lines_before = lines(&text);
     text.push_str(&body);
@@ -236,6 +245,8 @@ struct Walk<'p, 't> {
     modules: BTreeMap<String, Module>,
     /// Functions that were imported from `re`.
     from_re: BTreeSet<String>,
+    /// Patterns that are compiled once.
+    patterns: Vec<String>,
     shadowed: BTreeSet<String>,
     refusal: Option<Refusal>,
 }
@@ -306,6 +317,16 @@ impl Walk<'_, '_> {
                 self.refused(generator.start(), "a generator expression here", "use a list in brackets, or a loop");
             }
             ("next" | "iter", None) => self.refused(call.start(), &format!("{name}()"), "use a loop"),
+            ("pow", None) if call.arguments.len() == 2 => {
+                if let Some(name) = self.need("__dl_pow") {
+                    self.replace(function.range, name);
+                }
+            }
+            ("divmod", None) => {
+                if let Some(name) = self.need("__dl_divmod") {
+                    self.replace(function.range, name);
+                }
+            }
             ("round", None) if call.arguments.len() > 1 => {
                 if let Some(name) = self.need("__dl_round") {
                     self.replace(function.range, name);
@@ -313,6 +334,19 @@ impl Walk<'_, '_> {
             }
             _ => {}
         }
+    }
+
+    /// An operation by a function of the prelude.
+    fn helped(&mut self, function: Option<&str>, range: TextRange, before: String, left: Piece, right: TextRange) {
+        let Some(function) = function.and_then(|function| self.need(function)) else { return };
+        let pieces = vec![
+            Piece::Text(format!("{before}{function}((")),
+            left,
+            Piece::Text("), (".to_owned()),
+            Piece::Source(right),
+            Piece::Text("))".to_owned()),
+        ];
+        self.edits.push(Edit { range, pieces });
     }
 
     /// A function of `re` whose first argument is a pattern.
@@ -324,14 +358,37 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// The name of a compiled pattern, for a call of which only the pattern and the subject matter.
+    fn prepared(&mut self, call: &ExprCall, pattern: &str) -> Option<String> {
+        let Expr::Attribute(function) = &*call.func else { return None };
+        let plain = call.arguments.keywords.is_empty() && call.arguments.args.len() == 2 && !call.arguments.args[1].is_starred_expr();
+        let finds = matches!(function.attr.as_str(), "match" | "search" | "fullmatch");
+        if !plain || !finds {
+            return None;
+        }
+        let at = self.patterns.iter().position(|known| known == pattern).unwrap_or_else(|| {
+            self.patterns.push(pattern.to_owned());
+            self.patterns.len() - 1
+        });
+        Some(format!("__dl_pattern{at}.{}", function.attr))
+    }
+
+    fn replace_call(&mut self, call: &ExprCall, function: &str) {
+        let subject = call.arguments.args[1].range();
+        let pieces = vec![Piece::Text(format!("{function}((")), Piece::Source(subject), Piece::Text("))".to_owned())];
+        self.edits.push(Edit { range: call.range(), pieces });
+    }
+
     fn pattern(&mut self, call: &ExprCall) {
         let Some(pattern) = call.arguments.args.first() else { return };
         let by_name = call.arguments.keywords.iter().map(|keyword| &keyword.value);
         let lines = call.arguments.args.iter().skip(1).chain(by_name).any(names_lines);
         match pattern {
             Expr::StringLiteral(literal) => match pattern::rewrite(literal.value.to_str(), lines) {
-                Some(rewritten) if rewritten == literal.value.to_str() => {}
-                Some(rewritten) => self.replace(literal.range, quoted(&rewritten)),
+                Some(rewritten) => match self.prepared(call, &rewritten) {
+                    Some(name) => self.replace_call(call, &name),
+                    None => self.replace(literal.range, quoted(&rewritten)),
+                },
                 None => self.refused(pattern.start(), "this regular expression", "see the list of supported patterns"),
             },
             _ => {
@@ -432,6 +489,17 @@ impl Walk<'_, '_> {
     }
 }
 
+/// Of floats, the interpreter rounds the quotient where Python takes the rest away first, and has powers that are none; of large integers
+/// it rounds twice.
+fn helper(op: Operator) -> Option<&'static str> {
+    match op {
+        Operator::FloorDiv => Some("__dl_floordiv"),
+        Operator::Pow => Some("__dl_pow"),
+        Operator::Div => Some("__dl_div"),
+        _ => None,
+    }
+}
+
 /// `re.M` anywhere in the flags.
 fn names_lines(expression: &Expr) -> bool {
     match expression {
@@ -472,7 +540,16 @@ impl<'a> Visitor<'a> for Walk<'_, '_> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         self.import(statement);
         if let Stmt::AugAssign(assign) = statement {
-            self.operand(&assign.value);
+            match &*assign.target {
+                Expr::Name(name) if helper(assign.op).is_some() => {
+                    let left = Piece::Text(name.id.to_string());
+                    self.helped(helper(assign.op), assign.range, format!("{} = ", name.id), left, assign.value.range());
+                }
+                target if helper(assign.op).is_some() => {
+                    self.refused(target.start(), &format!("{}= of an item", assign.op.as_str()), "assign the value of the operation");
+                }
+                _ => self.operand(&assign.value),
+            }
         }
         walk_stmt(self, statement);
     }
@@ -483,6 +560,10 @@ impl<'a> Visitor<'a> for Walk<'_, '_> {
             Expr::Attribute(attribute) => self.attribute(attribute),
             Expr::BinOp(binary) if binary.op == Operator::Mod && text_literal(&binary.left) => {
                 self.refused(expression.start(), "% formatting", "use an f-string");
+            }
+            Expr::BinOp(binary) if helper(binary.op).is_some() => {
+                let (left, right) = (binary.left.range(), binary.right.range());
+                self.helped(helper(binary.op), expression.range(), String::new(), Piece::Source(left), right);
             }
             Expr::BinOp(binary) if !matches!(binary.op, Operator::BitAnd | Operator::BitOr | Operator::BitXor) => {
                 self.operand(&binary.left);
@@ -535,10 +616,22 @@ pub fn single(script: &Script) -> String {
     format!("{}{FUNCTION}(__dl_row)\n", script.text)
 }
 
-/// What follows when many calls are made, with the rows as `__dl_rows`; a call that raises gives an empty tuple.
-pub fn batch(script: &Script) -> String {
-    format!(
-        "{}__dl_votes = []\nfor __dl_row in __dl_rows:\n    try:\n        __dl_votes.append({FUNCTION}(__dl_row))\n    except BaseException:\n        __dl_votes.append(())\n__dl_votes\n",
+/// What follows when many calls are made, and its inputs: a list for each column, and the number of rows. A call that raises gives an empty
+/// tuple.
+pub fn batch(script: &Script, columns: &[String]) -> (String, Vec<String>) {
+    let mut inputs: Vec<_> = (0..columns.len()).map(|index| format!("__dl_column{index}")).collect();
+    let items: Vec<_> = (0..columns.len()).map(|index| format!("__dl_item{index}")).collect();
+    let (names, sequence) = match inputs.as_slice() {
+        [] => ("__dl_item".to_owned(), "range(__dl_count)".to_owned()),
+        [one] => (items.join(""), one.clone()),
+        several => (items.join(", "), format!("zip({})", several.join(", "))),
+    };
+    let pairs = columns.iter().zip(&items).map(|(column, item)| format!("{}: {item}", quoted(column)));
+    let row = pairs.collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "{}__dl_votes = []\nfor {names} in {sequence}:\n    try:\n        __dl_votes.append({FUNCTION}({{{row}}}))\n    except BaseException:\n        __dl_votes.append(())\n__dl_votes\n",
         script.text
-    )
+    );
+    inputs.push("__dl_count".to_owned());
+    (text, inputs)
 }

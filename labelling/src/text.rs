@@ -1,7 +1,7 @@
 //! Methods of texts.
 
-use crate::ir::{Line, Scalar, StrMethod};
 use crate::ir::Expr;
+use crate::ir::{Line, Scalar, StrMethod};
 use crate::kernels::{Computed, each, ints};
 use crate::mask::Mask;
 use crate::python::{Trouble, whitespace};
@@ -40,7 +40,9 @@ pub fn method<'a>(method: StrMethod, subjects: &Rc<[Cow<'a, str>]>, arguments: &
         StrMethod::EndsWith => test(&|subject| first.iter().any(|suffix| subject.ends_with(suffix))),
         // Digits and letters of other alphabets: the other tier has tables of its own.
         StrMethod::IsDigit => of_ascii(rows, subjects, |subject| !subject.is_empty() && subject.bytes().all(|byte| byte.is_ascii_digit())),
-        StrMethod::IsAlpha => of_ascii(rows, subjects, |subject| !subject.is_empty() && subject.bytes().all(|byte| byte.is_ascii_alphabetic())),
+        StrMethod::IsAlpha => {
+            of_ascii(rows, subjects, |subject| !subject.is_empty() && subject.bytes().all(|byte| byte.is_ascii_alphabetic()))
+        }
         StrMethod::Count => each(rows, len, |row| Ok(count(&subjects[row], only)), ints),
         StrMethod::Find => each(rows, len, |row| Ok(find(&subjects[row], only)), ints),
         StrMethod::Lower => strings(rows, subjects, |subject| Ok(lower(subject))),

@@ -106,6 +106,9 @@ impl Scalar {
     }
 }
 
+/// Pieces of one value before those of one type are joined: joining costs more than a few pieces do.
+const PIECES_MAX: usize = 8;
+
 /// Pieces with disjoint rows.
 #[derive(Clone, Debug, Default)]
 pub struct Value<'a> {
@@ -149,7 +152,7 @@ impl<'a> Value<'a> {
 
     /// Joins pieces of one type, so that values that were put together of many branches do not grow.
     pub fn compact(mut self, len: usize) -> Value<'a> {
-        if self.pieces.len() <= 2 {
+        if self.pieces.len() <= PIECES_MAX {
             return self;
         }
         let mut joined: Vec<(Mask, Vector<'a>)> = Vec::new();

@@ -90,7 +90,8 @@ fn harmful(body: &str) -> Function {
 
 /// An ordinary function, over and over, until told to stop; how often it was evaluated.
 fn bystander(runtime: &Runtime, stop: &AtomicBool) -> usize {
-    let function = function("def labeling_function(row):\n    for limit in [3]:\n        return YES if row['x'] > limit else NO\n").expect("a function");
+    let function = function("def labeling_function(row):\n    for limit in [3]:\n        return YES if row['x'] > limit else NO\n")
+        .expect("a function");
     let mut times = 0;
     while times == 0 || !stop.load(Ordering::Relaxed) {
         let outcome = runtime.evaluate(&function, &small_rows()).expect("nothing of the other function's is felt");

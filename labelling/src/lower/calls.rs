@@ -224,9 +224,9 @@ impl<'a> Lowering<'a, '_, '_> {
         for keyword in &*call.arguments.keywords {
             let name = keyword.arg.as_ref().map(|name| name.as_str()).unwrap_or_default();
             if name == "tzinfo" {
-                let utc = self.member(&keyword.value, scope).is_some_and(|(module, member)| {
-                    module == Module::Datetime && matches!(member.as_str(), "timezone.utc" | "UTC")
-                });
+                let utc = self
+                    .member(&keyword.value, scope)
+                    .is_some_and(|(module, member)| module == Module::Datetime && matches!(member.as_str(), "timezone.utc" | "UTC"));
                 if !utc {
                     return Err(self.unsupported(keyword, "a time zone other than UTC"));
                 }

@@ -280,4 +280,3 @@ fn expression_name(expression: &ast::Expr) -> &'static str {
         _ => "an expression",
     }
 }
-

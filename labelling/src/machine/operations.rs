@@ -209,9 +209,7 @@ impl<'p, 'a> Machine<'p, 'a> {
                 Ok(each(rows, len, |row| Ok(side.at(row)), floats))
             }
             (Builtin::Float, None, Some(texts)) => Ok(each(rows, len, |row| python::parse_float(&texts[row]), floats)),
-            (Builtin::Float, None, None) => {
-                raises(format!("TypeError: float() argument must be a string or a real number, not '{name}'"))
-            }
+            (Builtin::Float, None, None) => raises(format!("TypeError: float() argument must be a string or a real number, not '{name}'")),
             (Builtin::Int, Some(Number::Int(side)), _) => Ok(each(rows, len, |row| Ok(side.at(row)), ints)),
             (Builtin::Int, Some(Number::Float(side)), _) => Ok(each(rows, len, |row| python::to_int(side.at(row)), ints)),
             (Builtin::Int, None, Some(texts)) => Ok(each(rows, len, |row| python::parse_int(&texts[row]), ints)),
@@ -491,4 +489,3 @@ fn time_field_name(field: TimeField) -> &'static str {
         TimeField::Year => "year",
     }
 }
-

@@ -12,10 +12,11 @@ use crate::rewrite::{self, Script};
 use arrow_array::RecordBatch;
 use monty::MontyRun;
 use monty_types::{CompileOptions, ExcType, MontyException, MontyObject, PrintWriter, ResourceLimits, ResourceTracker};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// Rows of one run.
-const RUN_ROWS: usize = 256;
+/// Rows of one run: enough that what a run begins with, such as compiling its patterns, does not count.
+const RUN_ROWS: usize = 1024;
 /// Size of one value that the code makes, in bytes.
 const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Calls within each other, as in Python.
@@ -25,7 +26,8 @@ pub struct Interpreter {
     script: Script,
     applicable: Vec<i64>,
     single: MontyRun,
-    batch: Option<MontyRun>,
+    /// Many calls in one run, for rows with these columns.
+    batch: RefCell<Option<(Vec<String>, MontyRun)>>,
 }
 
 /// The code's own time is up, in this line.
@@ -33,13 +35,9 @@ pub struct Late(pub Option<u32>);
 
 impl Interpreter {
     pub fn new(load: Load) -> Result<Self, (Option<u32>, String)> {
-        let compile = |text: String, input: &str| {
-            let run = MontyRun::new(text, "lf.py", vec![input.to_owned()], CompileOptions::default());
-            run.map_err(|error| (line(&error, &load.script), error.summary()))
-        };
-        let single = compile(rewrite::single(&load.script), "__dl_row")?;
-        let batch = load.script.batches.then(|| compile(rewrite::batch(&load.script), "__dl_rows")).transpose()?;
-        Ok(Self { applicable: load.applicable, single, batch, script: load.script })
+        let single = compile(rewrite::single(&load.script), vec!["__dl_row".to_owned()]);
+        let single = single.map_err(|error| (line(&error, &load.script), error.summary()))?;
+        Ok(Self { applicable: load.applicable, single, batch: RefCell::default(), script: load.script })
     }
 
     pub fn votes(&self, batch: &RecordBatch, until: Instant) -> Result<Answer, Late> {
@@ -66,9 +64,17 @@ impl Interpreter {
 
     /// What the function returns for each row; `None` when they have to be run one by one.
     fn together(&self, rows: &Rows<'_>, range: std::ops::Range<usize>, until: Instant) -> Result<Option<Vec<MontyObject>>, Late> {
-        let Some(run) = &self.batch else { return Ok(None) };
-        let Ok(list) = range.map(|row| rows.row(row)).collect::<Result<Vec<_>, _>>() else { return Ok(None) };
-        match execute(run, MontyObject::List(list), until) {
+        if !self.script.batches {
+            return Ok(None);
+        }
+        let mut batch = self.batch.borrow_mut();
+        if batch.as_ref().is_none_or(|(names, _)| names != rows.names()) {
+            let (text, inputs) = rewrite::batch(&self.script, rows.names());
+            *batch = compile(text, inputs).ok().map(|run| (rows.names().to_vec(), run));
+        }
+        let Some((_, run)) = &*batch else { return Ok(None) };
+        let Some(columns) = rows.columns(range) else { return Ok(None) };
+        match execute(run, columns, until) {
             Ok(MontyObject::List(votes)) => Ok(Some(votes)),
             Ok(_) => Ok(None),
             Err(error) if late(&error) => Err(Late(line(&error, &self.script))),
@@ -81,7 +87,7 @@ impl Interpreter {
             Ok(values) => values,
             Err(message) => return Ok(Err(fault(FaultKind::Limit, None, message))),
         };
-        match execute(&self.single, values, until) {
+        match execute(&self.single, vec![values], until) {
             Ok(value) => Ok(self.vote(&value)),
             Err(error) if late(&error) => Err(Late(line(&error, &self.script))),
             Err(error) => Ok(Err(raised(&error, &self.script))),
@@ -100,10 +106,14 @@ impl Interpreter {
     }
 }
 
-fn execute(run: &MontyRun, input: MontyObject, until: Instant) -> Result<MontyObject, MontyException> {
+fn compile(text: String, inputs: Vec<String>) -> Result<MontyRun, MontyException> {
+    MontyRun::new(text, "lf.py", inputs, CompileOptions::default())
+}
+
+fn execute(run: &MontyRun, inputs: Vec<MontyObject>, until: Instant) -> Result<MontyObject, MontyException> {
     let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let limits = ResourceLimits::default().max_duration(left).max_memory(VALUE_BYTES_MAX).max_recursion_depth(CALLS_MAX);
-    run.run(vec![input], ResourceTracker::new(limits), PrintWriter::Disabled)
+    run.run(inputs, ResourceTracker::new(limits), PrintWriter::Disabled)
 }
 
 fn fault(kind: FaultKind, line: Option<u32>, message: String) -> Fault {
@@ -136,10 +146,16 @@ fn raised(error: &MontyException, script: &Script) -> Fault {
     fault(if limit { FaultKind::Limit } else { FaultKind::Exception }, line(error, script), message)
 }
 
-/// Arithmetic with a `bool`, and `%` of a text: Python has both.
+/// Arithmetic with a `bool` or of spans, `%` of a text, an integer beyond 64 bits as a float or rounded: Python has them all.
 fn unlike_python(message: &str) -> bool {
+    if message.ends_with("real number, not 'int'") || message.ends_with("real number, not int") {
+        return true;
+    }
+    let numbers = ["'int'", "'float'", "'bool'", "'datetime.timedelta'"];
+    let mut kinds = message.split_once("for ").map_or("", |(_, rest)| rest).split_whitespace().filter(|word| word.starts_with('\''));
     let operands = message.contains("unsupported operand type") || message.contains("bad operand type");
-    operands && (message.contains("'bool'") || message.contains("for %: 'str'"))
+    let all_numbers = operands && kinds.all(|kind| numbers.contains(&kind));
+    all_numbers || message.contains("for %: 'str'") || message.contains("type int doesn't define __round__")
 }
 
 fn type_name(value: &MontyObject) -> &'static str {

@@ -16,6 +16,18 @@ impl<'a> Rows<'a> {
         Self { names, columns: batch.columns().iter().map(Column::of).collect() }
     }
 
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The columns as lists, then the number of rows; `None` when a value among them cannot be given to a function.
+    pub fn columns(&self, range: std::ops::Range<usize>) -> Option<Vec<MontyObject>> {
+        let list = |column: &Column<'_>| range.clone().map(|row| cell(column, row)).collect::<Option<_>>().map(MontyObject::List);
+        let mut columns = self.columns.iter().map(list).collect::<Option<Vec<_>>>()?;
+        columns.push(MontyObject::Int(range.len() as i64));
+        Some(columns)
+    }
+
     /// The row as a dictionary, or the column that Python has no value for.
     pub fn row(&self, row: usize) -> Result<MontyObject, String> {
         let pairs = self.names.iter().zip(&self.columns).map(|(name, column)| {

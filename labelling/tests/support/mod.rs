@@ -31,9 +31,13 @@ pub fn main(tests: &[Test]) -> ExitCode {
         }
     }
     // As the usual runner says it.
-    let (word, passed, skipped) = (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len() - failed.len(), tests.len() - chosen.len());
+    let (word, passed, skipped) =
+        (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len() - failed.len(), tests.len() - chosen.len());
     let seconds = begun.elapsed().as_secs_f64();
-    println!("test result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {skipped} filtered out; finished in {seconds:.2}s", failed.len());
+    println!(
+        "test result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {skipped} filtered out; finished in {seconds:.2}s",
+        failed.len()
+    );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
