@@ -4,9 +4,9 @@ use super::time::{Length, Part};
 use arrow_array::cast::AsArray;
 use arrow_array::timezone::Tz;
 use arrow_array::types::{
-    DurationMicrosecondType, Float32Type, Float64Type, Int64Type, IntervalMonthDayNanoType, TimestampMicrosecondType,
+    DurationMicrosecondType, Float32Type, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType,
 };
-use arrow_array::{Array, ArrayRef, Float64Array, TimestampMicrosecondArray};
+use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, TimestampMicrosecondArray};
 use arrow_cast::cast;
 use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone};
@@ -19,6 +19,7 @@ pub const PREFIX: &str = "desireline_";
 pub const EXTRACT: &str = "desireline_extract";
 pub const AT_TIME_ZONE: &str = "desireline_at_time_zone";
 pub const ROUNDED: &str = "desireline_rounded";
+const LENGTH: &str = "desireline_length";
 
 /// Functions whose meaning here differs from PostgreSQL's, or that tell of the server.
 pub const NOT_OFFERED: [&str; 4] = ["to_char", "date_format", "to_local_time", "version"];
@@ -26,11 +27,17 @@ pub const NOT_OFFERED: [&str; 4] = ["to_char", "date_format", "to_local_time", "
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 pub fn all() -> Vec<Arc<ScalarUDF>> {
-    let function = |name, arguments, kind| {
-        let signature = Signature::any(arguments, Volatility::Immutable);
-        Arc::new(ScalarUDF::new_from_impl(Function { name, signature, kind }))
-    };
     vec![function(EXTRACT, 2, Kind::Extract), function(AT_TIME_ZONE, 2, Kind::AtTimeZone), function(ROUNDED, 1, Kind::Rounded)]
+}
+
+/// The microseconds of a length of time, a month being 30 days.
+pub fn length() -> Arc<ScalarUDF> {
+    function(LENGTH, 1, Kind::Length)
+}
+
+fn function(name: &'static str, arguments: usize, kind: Kind) -> Arc<ScalarUDF> {
+    let signature = Signature::any(arguments, Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Function { name, signature, kind }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -45,6 +52,7 @@ enum Kind {
     Extract,
     AtTimeZone,
     Rounded,
+    Length,
 }
 
 impl ScalarUDFImpl for Function {
@@ -61,6 +69,7 @@ impl ScalarUDFImpl for Function {
             Kind::Extract => extractable(&types[1]),
             Kind::AtTimeZone => zoned_type(&types[0]),
             Kind::Rounded => Ok(types[0].clone()),
+            Kind::Length => Ok(DataType::Int64),
         }
     }
 
@@ -70,6 +79,7 @@ impl ScalarUDFImpl for Function {
             Kind::Extract => extract(&word(&args.args[0])?, &value(1)?)?,
             Kind::AtTimeZone => at_time_zone(&value(0)?, &word(&args.args[1])?)?,
             Kind::Rounded => rounded(value(0)?),
+            Kind::Length => length_micros(&value(0)?)?,
         };
         // One value for all rows stays one value.
         let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
@@ -89,7 +99,7 @@ fn word(value: &ColumnarValue) -> Result<String> {
     }
 }
 
-fn is_length(kind: &DataType) -> bool {
+pub fn is_length(kind: &DataType) -> bool {
     matches!(kind, DataType::Duration(_) | DataType::Interval(_))
 }
 
@@ -110,20 +120,7 @@ fn extract(word: &str, values: &ArrayRef) -> Result<ArrayRef> {
     }
     let parts: Float64Array = match values.data_type() {
         DataType::Null => Float64Array::new_null(values.len()),
-        DataType::Duration(_) => {
-            let values = cast(values, &DataType::Duration(TimeUnit::Microsecond))?;
-            let values = values.as_primitive::<DurationMicrosecondType>();
-            values.iter().map(|micros| part.of_length(Length::between(micros?))).collect()
-        }
-        DataType::Interval(_) => {
-            let values = cast(values, &DataType::Interval(IntervalUnit::MonthDayNano))?;
-            let length = |nano: arrow_array::types::IntervalMonthDayNano| Length {
-                months: nano.months,
-                days: i64::from(nano.days),
-                micros: nano.nanoseconds / 1_000,
-            };
-            values.as_primitive::<IntervalMonthDayNanoType>().iter().map(|nano| part.of_length(length(nano?))).collect()
-        }
+        kind if is_length(kind) => lengths(values)?.into_iter().map(|length| part.of_length(length?)).collect(),
         DataType::Time32(_) | DataType::Time64(_) => {
             let values = cast(&cast(values, &DataType::Time64(TimeUnit::Microsecond))?, &DataType::Int64)?;
             values.as_primitive::<Int64Type>().iter().map(|micros| part.of_time(micros?)).collect()
@@ -134,6 +131,21 @@ fn extract(word: &str, values: &ArrayRef) -> Result<ArrayRef> {
         }
     };
     Ok(Arc::new(parts))
+}
+
+fn lengths(values: &ArrayRef) -> Result<Vec<Option<Length>>> {
+    if let DataType::Duration(_) = values.data_type() {
+        let values = cast(values, &DataType::Duration(TimeUnit::Microsecond))?;
+        return Ok(values.as_primitive::<DurationMicrosecondType>().iter().map(|micros| micros.map(Length::between)).collect());
+    }
+    let values = cast(values, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+    let length = |nano: IntervalMonthDayNano| Length { months: nano.months, days: i64::from(nano.days), micros: nano.nanoseconds / 1_000 };
+    Ok(values.as_primitive::<IntervalMonthDayNanoType>().iter().map(|nano| nano.map(length)).collect())
+}
+
+fn length_micros(values: &ArrayRef) -> Result<ArrayRef> {
+    let micros: Int64Array = lengths(values)?.into_iter().map(|length| length.and_then(Length::all_micros)).collect();
+    Ok(Arc::new(micros))
 }
 
 /// Times as microseconds, in UTC, whatever their zone.

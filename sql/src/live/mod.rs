@@ -26,12 +26,15 @@ mod classes;
 mod error;
 mod functions;
 mod keys;
+mod lengths;
 mod plan;
 mod rewrite;
 mod run;
 mod time;
 
 pub use classes::{Class, classify};
+/// The rows of an answer, as they come.
+pub use datafusion::execution::SendableRecordBatchStream;
 pub use error::LiveError;
 pub use run::query;
 

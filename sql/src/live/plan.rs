@@ -5,7 +5,7 @@
 
 use super::keys::{self, Keys};
 use super::rewrite::{self, Rewritten};
-use super::{Limits, LiveError, LogicalTime, Tables, functions};
+use super::{Limits, LiveError, LogicalTime, Tables, functions, lengths};
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 use async_trait::async_trait;
@@ -94,7 +94,7 @@ pub async fn plan(
         registered.map_err(|error| refused(&error))?;
     }
     let parsed = Statement::Statement(Box::new(statement.statement.clone()));
-    let plan = state.statement_to_plan(parsed).await.map_err(|error| refused(&error))?;
+    let plan = state.statement_to_plan(parsed).await.and_then(lengths::compared).map_err(|error| refused(&error))?;
     let (tables, now) = look_through(&plan)?;
     let plan = presented(plan, statement.is_ordered).map_err(|error| refused(&error))?;
     Ok(Planned { state, plan, tables, now })
@@ -104,6 +104,8 @@ fn session(keys: Option<Arc<Keys>>, limits: &Limits, as_of: Option<LogicalTime>)
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
+    // Set aside for merging what was written to disk, which nothing is.
+    options.execution.sort_spill_reservation_bytes = 0;
     let no_files = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes_max)))

@@ -10,11 +10,14 @@ use crate::statement::Checked;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use futures::stream::poll_fn;
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -79,8 +82,8 @@ pub async fn query(
 
 impl LiveError {
     /// What an error of a stream was.
-    pub fn of(error: &DataFusionError) -> Self {
-        match error.find_root() {
+    pub fn of(error: impl Borrow<DataFusionError>) -> Self {
+        match error.borrow().find_root() {
             DataFusionError::External(inner) if inner.is::<Self>() => {
                 inner.downcast_ref::<Self>().cloned().unwrap_or_else(|| Self::Failed(inner.to_string()))
             }
@@ -119,9 +122,20 @@ async fn begin_query(
     let rows = read(tables, &rewritten, keys.clone(), limits).await?;
     let as_of = rows.as_of;
     let Planned { state, plan, .. } = plan::plan(tables, &rewritten, keys, limits, Some(rows)).await?;
-    let physical = state.create_physical_plan(&plan).await.map_err(|error| failed(error, limits))?;
+    let physical = state.create_physical_plan(&plan).await.and_then(interruptible).map_err(|error| failed(error, limits))?;
     let stream = execute_stream(physical, state.task_ctx()).map_err(|error| failed(error, limits))?;
     Ok((as_of, stream.schema(), stream))
+}
+
+/// Joins make many rows of few: between their batches, too, it is looked whether the deadline has come.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let wrapped = plan.transform_up(|node| {
+        if node.name().contains("Join") {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+        }
+        Ok(Transformed::no(node))
+    })?;
+    Ok(wrapped.data)
 }
 
 /// Reads the tables of a statement, restricted to the keys where the statement is.

@@ -130,6 +130,12 @@ impl Length {
     pub fn between(micros: i64) -> Self {
         Self { months: 0, days: micros / DAY, micros: micros % DAY }
     }
+
+    /// All of it, a month being 30 days and a day 24 hours; nothing beyond some 290,000 years.
+    pub fn all_micros(self) -> Option<i64> {
+        let days = i64::from(self.months).checked_mul(30)?.checked_add(self.days)?;
+        days.checked_mul(DAY)?.checked_add(self.micros)
+    }
 }
 
 fn seconds(micros: i64) -> f64 {
