@@ -6,7 +6,8 @@
 //!   the models with one right answer lie within 0.01 of the reference's, with 99 % of the predictions the same; of the ones that draw,
 //!   at most 0.03 below the reference's worst of three seeds, 0.10 for the models that the order of rows moves most.
 //! * **Deterministic.** The same set of rows, kind and seed give the same bits, in any order of the rows and on any number of threads.
-//! * **Can be stopped.** Every loop that can last asks [`Stop`] at least every few milliseconds, a pass over all rows at the longest.
+//! * **Can be stopped.** Every loop that can last asks [`Stop`] at least every few milliseconds of its work, or once per
+//!   pass over the rows or sort of a column where that is longer.
 //! * **Bounded.** A model that would need more memory than a few times its rows refuses above a number of rows
 //!   ([`Kind::rows_max`]). In a bank, a model that fails or panics is reported and the others go on.
 //! * **A value.** Every model is serialised as JSON and answers the same when it is read again; a damaged one is refused.

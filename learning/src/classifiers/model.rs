@@ -13,7 +13,7 @@ use super::linear::{self, Linear};
 use super::naive_bayes::{Bernoulli, Gaussian};
 use super::neighbours::Neighbours;
 use super::propagation::Propagation;
-use super::stop::Stop;
+use super::stop::{Pace, Stop};
 use super::svm::Machines;
 use super::table::is_value;
 use super::train::{Classify, Train, highest};
@@ -26,9 +26,6 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Classes that a model can tell apart; it bounds what is made for every row.
 pub const CLASSES_MAX: usize = 1_024;
-
-/// Rows predicted between two looks at the stop.
-const ROWS_PER_CHECK: usize = 64;
 
 /// A fitted model. Its answers are about the classes that it was fitted with, by number, the ones without rows included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -269,10 +266,9 @@ impl Model {
         self.check(table)?;
         let family = self.fitted.family();
         let mut scores = vec![0.0; self.present.len()];
+        let mut pace = Pace::new(stop);
         for row in 0..table.rows() {
-            if row % ROWS_PER_CHECK == 0 {
-                stop.check()?;
-            }
+            pace.walk(family.values_per_row())?;
             family.scores(table.row(row), &mut scores);
             each(&scores);
         }

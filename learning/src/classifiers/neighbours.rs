@@ -43,6 +43,10 @@ impl Classify for Neighbours {
         }
     }
 
+    fn values_per_row(&self) -> usize {
+        self.rows.len()
+    }
+
     fn fault(&self, columns: usize, classes: usize) -> Option<String> {
         let strange = self.labels.iter().any(|label| *label >= classes);
         if strange || self.labels.is_empty() {

@@ -138,6 +138,10 @@ impl Classify for Propagation {
         scores.iter_mut().for_each(|score| *score /= sum);
     }
 
+    fn values_per_row(&self) -> usize {
+        self.rows.len()
+    }
+
     fn fault(&self, columns: usize, classes: usize) -> Option<String> {
         let rows = self.shares.len() / classes;
         if rows == 0 || self.shares.iter().any(|share| *share < 0.0) {

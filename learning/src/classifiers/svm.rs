@@ -85,6 +85,10 @@ impl Classify for Machines {
         false
     }
 
+    fn values_per_row(&self) -> usize {
+        self.rows.len()
+    }
+
     fn fault(&self, columns: usize, classes: usize) -> Option<String> {
         let rows = self.rows.len() / columns;
         if let Some(fault) = fault_of("support vectors", &self.rows, rows.checked_mul(columns)) {

@@ -118,6 +118,9 @@ pub(super) struct Fold {
     pub held: Vec<usize>,
 }
 
+/// What a row's scores cost in most families, with the surroundings.
+const VALUES_PER_ROW: usize = 256;
+
 /// A fitted model of one family.
 pub(super) trait Classify {
     /// One number per class; the first of the highest is the class. Probabilities if [`Classify::probabilistic`].
@@ -125,6 +128,11 @@ pub(super) trait Classify {
 
     fn probabilistic(&self) -> bool {
         true
+    }
+
+    /// Values looked at for one row, coarsely.
+    fn values_per_row(&self) -> usize {
+        VALUES_PER_ROW
     }
 
     /// What does not fit together in a stored model, if anything.

@@ -62,6 +62,10 @@ fn every_loop_asks_whether_to_stop() {
 fn predictions_and_importances_can_be_stopped() {
     let (table, labels) = clouds(300, 3, 3, 31);
     let model = fitted(Kind::KNeighborsClassifier, &table, &labels, 3).expect("a model");
+    let (clock, reads) = counting();
+    let late = Stop::default().with_deadline(&clock, Duration::from_millis(2));
+    assert_eq!(model.predict_until(&table, &late), Err(ModelError::Stopped(StopReason::DeadlinePassed)));
+    assert_eq!(reads.load(Ordering::Relaxed), 3, "asked on the way");
     let stop = Stop::default();
     stop.clone().cancel();
     let stopped = ModelError::Stopped(StopReason::Cancelled);

@@ -1,5 +1,6 @@
 //! The columns of a fit as numbers of bins.
 
+use crate::classifiers::ModelError;
 use crate::classifiers::train::Train;
 
 pub(super) const BINS_MAX: usize = 255;
@@ -14,10 +15,11 @@ pub(super) struct Bins {
 }
 
 impl Bins {
-    pub(super) fn new(train: &Train) -> Self {
+    pub(super) fn new(train: &Train) -> Result<Self, ModelError> {
         let mut codes = vec![0; train.values.len()];
         let mut thresholds = Vec::with_capacity(train.columns);
         for (column, codes) in codes.chunks_exact_mut(train.rows).enumerate() {
+            train.stop.check()?;
             let own = || train.values.iter().skip(column).step_by(train.columns);
             let mut sorted: Vec<f64> = own().copied().collect();
             sorted.sort_unstable_by(f64::total_cmp);
@@ -27,7 +29,7 @@ impl Bins {
             }
             thresholds.push(cuts);
         }
-        Self { columns: train.columns, rows: train.rows, codes, thresholds }
+        Ok(Self { columns: train.columns, rows: train.rows, codes, thresholds })
     }
 
     /// Of each row.

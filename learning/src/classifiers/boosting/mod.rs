@@ -98,7 +98,7 @@ fn settings(train: &Train) -> Settings {
 impl Boosted {
     pub(super) fn fit(train: &Train) -> Result<Self, ModelError> {
         let settings = settings(train);
-        let bins = Bins::new(train);
+        let bins = Bins::new(train)?;
         let base: Vec<f64> = match train.shares()[..] {
             [first, second] => vec![(second / first).ln()],
             ref shares => shares.iter().map(|share| share.ln()).collect(),

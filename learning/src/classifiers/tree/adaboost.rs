@@ -23,7 +23,7 @@ pub(in crate::classifiers) struct AdaBoost {
 
 impl AdaBoost {
     pub(in crate::classifiers) fn fit(train: &Train) -> Result<Self, ModelError> {
-        let ranks = Ranks::new(train);
+        let ranks = Ranks::new(train)?;
         let ground = Ground { ranks: &ranks, labels: &train.labels, classes: train.classes, stop: train.stop };
         let growth = Growth { depth_max: 1, columns_max: train.columns, drawn: false };
         let chance = 1.0 - 1.0 / train.classes as f64;

@@ -8,6 +8,9 @@ use crate::classifiers::train::{Classify, Train, fault_of};
 use crate::classifiers::{Kind, ModelError};
 use serde::{Deserialize, Serialize};
 
+/// Nodes on the way to a leaf, coarsely; each is far from the one before it in memory.
+const LEVELS: usize = 64;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::classifiers) struct Forest {
@@ -27,7 +30,7 @@ impl Forest {
             _ => (1, false, train.columns, false),
         };
         let growth = Growth { depth_max: usize::MAX, columns_max, drawn };
-        let ranks = Ranks::new(train);
+        let ranks = Ranks::new(train)?;
         let ground = Ground { ranks: &ranks, labels: &train.labels, classes: train.classes, stop: train.stop };
         let mut forest = Self { trees: Vec::with_capacity(trees), importances: vec![0.0; train.columns] };
         for number in 0..trees {
@@ -62,6 +65,10 @@ impl Classify for Forest {
             }
         }
         scores.iter_mut().for_each(|score| *score /= self.trees.len() as f64);
+    }
+
+    fn values_per_row(&self) -> usize {
+        self.trees.len() * LEVELS
     }
 
     fn fault(&self, columns: usize, classes: usize) -> Option<String> {

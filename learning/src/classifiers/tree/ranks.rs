@@ -1,5 +1,6 @@
 //! The columns of a fit as ranks of their distinct values.
 
+use crate::classifiers::ModelError;
 use crate::classifiers::train::Train;
 
 pub(super) struct Ranks {
@@ -12,10 +13,11 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    pub(super) fn new(train: &Train) -> Self {
+    pub(super) fn new(train: &Train) -> Result<Self, ModelError> {
         let mut ranks = vec![0; train.values.len()];
         let mut values = Vec::with_capacity(train.columns);
         for (column, ranks) in ranks.chunks_exact_mut(train.rows).enumerate() {
+            train.stop.check()?;
             let own = || train.values.iter().skip(column).step_by(train.columns);
             let mut distinct: Vec<f64> = own().copied().collect();
             distinct.sort_unstable_by(f64::total_cmp);
@@ -25,7 +27,7 @@ impl Ranks {
             }
             values.push(distinct);
         }
-        Self { columns: train.columns, rows: train.rows, ranks, values }
+        Ok(Self { columns: train.columns, rows: train.rows, ranks, values })
     }
 
     /// Of each row.
