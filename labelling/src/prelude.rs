@@ -337,11 +337,6 @@ pub fn find(name: &str) -> Option<&'static str> {
     FUNCTIONS.iter().find(|function| function.name == name).map(|function| function.name)
 }
 
-/// Names of `statistics` that can be used.
-pub fn statistics() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().filter_map(|function| function.name.strip_prefix("__dl_statistics_"))
-}
-
 /// The text of these functions and of those they call.
 pub fn text(names: &BTreeSet<&'static str>) -> String {
     let mut needed = names.clone();

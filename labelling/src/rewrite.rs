@@ -25,6 +25,12 @@ use ruff_python_ast::{Expr, ExprCall, ExprGenerator, ModModule, Operator, Stmt, 
 use ruff_text_size::{Ranged, TextRange, TextSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use syntax::{function_names_inside, helper, holds_nan, names_lines, quoted, text_literal};
+
+mod names;
+mod syntax;
+
+use names::{modules, shadowed, stateless};
 
 /// What the interpreter runs, and how its lines are the user's.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
@@ -114,93 +120,6 @@ pub fn constants(source: &Source) -> BTreeMap<String, i64> {
 
 fn lines(text: &str) -> u32 {
     u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
-}
-
-/// The names under which modules are known in the code.
-pub fn modules(tree: &ModModule, source: &Source) -> BTreeMap<String, Module> {
-    let mut names: BTreeMap<_, _> = source.allowed_imports.iter().map(|module| (module.name().to_owned(), *module)).collect();
-    struct Imports<'n>(&'n mut BTreeMap<String, Module>);
-    impl<'a> Visitor<'a> for Imports<'_> {
-        fn visit_stmt(&mut self, statement: &'a Stmt) {
-            if let Stmt::Import(import) = statement {
-                for alias in &import.names {
-                    let bound = alias.asname.as_ref().unwrap_or(&alias.name);
-                    if let Some(module) = Module::parse(alias.name.as_str()) {
-                        self.0.insert(bound.to_string(), module);
-                    }
-                }
-            }
-            walk_stmt(self, statement);
-        }
-        fn visit_expr(&mut self, _: &'a Expr) {}
-    }
-    Imports(&mut names).visit_body(&tree.body);
-    names
-}
-
-/// Names that the code itself gives a meaning to, anywhere.
-pub fn shadowed(tree: &ModModule) -> BTreeSet<String> {
-    #[derive(Default)]
-    struct Bound(BTreeSet<String>);
-    impl<'a> Visitor<'a> for Bound {
-        fn visit_stmt(&mut self, statement: &'a Stmt) {
-            match statement {
-                Stmt::FunctionDef(function) => {
-                    self.0.insert(function.name.to_string());
-                }
-                Stmt::ImportFrom(import) => {
-                    for alias in &import.names {
-                        self.0.insert(alias.asname.as_ref().unwrap_or(&alias.name).to_string());
-                    }
-                }
-                _ => {}
-            }
-            walk_stmt(self, statement);
-        }
-        fn visit_expr(&mut self, expression: &'a Expr) {
-            if let Expr::Name(name) = expression
-                && !name.ctx.is_load()
-            {
-                self.0.insert(name.id.to_string());
-            }
-            walk_expr(self, expression);
-        }
-        fn visit_parameter(&mut self, parameter: &'a ruff_python_ast::Parameter) {
-            self.0.insert(parameter.name.to_string());
-        }
-        fn visit_except_handler(&mut self, handler: &'a ruff_python_ast::ExceptHandler) {
-            let ruff_python_ast::ExceptHandler::ExceptHandler(inner) = handler;
-            self.0.extend(inner.name.as_ref().map(ToString::to_string));
-            ruff_python_ast::visitor::walk_except_handler(self, handler);
-        }
-    }
-    let mut bound = Bound::default();
-    bound.visit_body(&tree.body);
-    bound.0
-}
-
-/// Whether the module has nothing that a call could change: constants, functions without defaults, imports.
-fn stateless(tree: &ModModule) -> bool {
-    fn constant(expression: &Expr) -> bool {
-        match expression {
-            Expr::Tuple(tuple) => tuple.elts.iter().all(constant),
-            Expr::UnaryOp(unary) => constant(&unary.operand),
-            Expr::BinOp(binary) => constant(&binary.left) && constant(&binary.right),
-            Expr::Name(_) => true,
-            // Patterns and moments do not change.
-            Expr::Call(call) => matches!(&*call.func, Expr::Attribute(_)) && call.arguments.args.iter().all(constant),
-            Expr::Attribute(attribute) => constant(&attribute.value),
-            other => other.is_literal_expr(),
-        }
-    }
-    tree.body.iter().all(|statement| match statement {
-        Stmt::Import(_) | Stmt::ImportFrom(_) | Stmt::Pass(_) => true,
-        Stmt::Expr(inner) => inner.value.is_literal_expr(),
-        Stmt::Assign(assign) => assign.targets.iter().all(Expr::is_name_expr) && constant(&assign.value),
-        Stmt::AnnAssign(assign) => assign.target.is_name_expr() && assign.value.as_deref().is_none_or(constant),
-        Stmt::FunctionDef(function) => function.parameters.iter_non_variadic_params().all(|parameter| parameter.default.is_none()),
-        _ => false,
-    })
 }
 
 fn render(text: &str, range: TextRange, edits: &[Edit]) -> String {
@@ -489,53 +408,6 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Of floats, the interpreter rounds the quotient where Python takes the rest away first, and has powers that are none; of large integers
-/// it rounds twice.
-fn helper(op: Operator) -> Option<&'static str> {
-    match op {
-        Operator::FloorDiv => Some("__dl_floordiv"),
-        Operator::Pow => Some("__dl_pow"),
-        Operator::Div => Some("__dl_div"),
-        _ => None,
-    }
-}
-
-/// `re.M` anywhere in the flags.
-fn names_lines(expression: &Expr) -> bool {
-    match expression {
-        Expr::Attribute(attribute) => matches!(attribute.attr.as_str(), "M" | "MULTILINE"),
-        Expr::BinOp(operation) => names_lines(&operation.left) || names_lines(&operation.right),
-        _ => false,
-    }
-}
-
-/// As a literal of Python on one line.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("'");
-    for letter in text.chars() {
-        match letter {
-            '\\' | '\'' => quoted.extend(['\\', letter]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            _ => quoted.push(letter),
-        }
-    }
-    quoted + "'"
-}
-
-fn function_names_inside(expression: &Expr) -> bool {
-    struct Find(bool);
-    impl<'a> Visitor<'a> for Find {
-        fn visit_expr(&mut self, expression: &'a Expr) {
-            self.0 |= matches!(expression, Expr::Named(_));
-            walk_expr(self, expression);
-        }
-    }
-    let mut find = Find(false);
-    find.visit_expr(expression);
-    find.0
-}
-
 impl<'a> Visitor<'a> for Walk<'_, '_> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         self.import(statement);
@@ -589,26 +461,6 @@ impl<'a> Visitor<'a> for Walk<'_, '_> {
         }
         walk_expr(self, expression);
     }
-}
-
-fn text_literal(expression: &Expr) -> bool {
-    expression.is_string_literal_expr() || expression.is_f_string_expr()
-}
-
-/// A literal sequence with `math.nan` or `float('nan')` among its items.
-fn holds_nan(expression: &Expr) -> bool {
-    let items = match expression {
-        Expr::Tuple(tuple) => &tuple.elts,
-        Expr::List(list) => &list.elts,
-        Expr::Set(set) => &set.elts,
-        _ => return false,
-    };
-    items.iter().any(|item| match item {
-        Expr::Attribute(attribute) => attribute.attr.as_str() == "nan",
-        Expr::Name(name) => name.id.as_str() == "nan",
-        Expr::Call(call) => matches!(&*call.func, Expr::Name(name) if name.id.as_str() == "float"),
-        _ => false,
-    })
 }
 
 /// What follows the script when one call is made, with the row as `__dl_row`.

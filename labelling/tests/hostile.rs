@@ -5,13 +5,13 @@
 mod support;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use desireline_labelling::{EvaluateError, FaultKind, Function, Runtime, RuntimeConfig};
+use desireline_labelling::{EvaluateError, FaultKind, Function, Outcome, Runtime, RuntimeConfig};
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::{Test, function, rows, runtime, votes};
+use support::{Test, function, rows, runtime};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -31,6 +31,11 @@ const TESTS: &[Test] = &[
     ("a_worker_is_believed_nothing", a_worker_is_believed_nothing),
     ("more_functions_than_workers_wait_for_each_other", more_functions_than_workers_wait_for_each_other),
 ];
+
+fn votes(runtime: &Runtime, code: &str, rows: &RecordBatch) -> Outcome {
+    let function = function(code).unwrap_or_else(|refusal| panic!("{refusal}\n{code}"));
+    runtime.evaluate(&function, rows).unwrap_or_else(|error| panic!("{error}\n{code}"))
+}
 
 fn small_rows() -> RecordBatch {
     let numbers = Arc::new(Int64Array::from(vec![Some(1), Some(5), None])) as ArrayRef;

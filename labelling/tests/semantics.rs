@@ -25,6 +25,7 @@ const TESTS: &[Test] = &[
     ("both_tiers_agree_with_python", both_tiers_agree_with_python),
     ("random_expressions_agree", random_expressions_agree),
     ("statements_agree", statements_agree),
+    ("the_documentation_is_true", the_documentation_is_true),
     ("a_compiled_function_needs_no_worker", a_compiled_function_needs_no_worker),
 ];
 
@@ -294,4 +295,46 @@ fn a_compiled_function_needs_no_worker() {
     assert_eq!(*interpreted.tier(), Tier::Interpreted { construct: "for".to_owned(), line: 2 });
     let error = runtime.evaluate(&interpreted, &awkward_rows()).expect_err("there is no worker");
     assert_eq!(error.code(), "lf_unavailable");
+}
+
+fn documented_row() -> RecordBatch {
+    rows(vec![
+        ("x", Arc::new(Int64Array::from(vec![7])) as ArrayRef),
+        ("s", Arc::new(StringArray::from(vec!["Hello"]))),
+        ("b", Arc::new(BooleanArray::from(vec![true]))),
+        ("d", Arc::new(TimestampMicrosecondArray::from(vec![MOMENT]))),
+        ("n", Arc::new(NullArray::new(1))),
+    ])
+}
+
+/// Each row of the table of constructs is tried: its tier, and that the example, which is true or a statement, gives a vote.
+fn the_documentation_is_true() {
+    let text = include_str!("../../docs/labelling-functions.md");
+    let (runtime, row) = (runtime(), documented_row());
+    let mut seen = std::collections::BTreeMap::new();
+    for line in text.lines() {
+        let Some((rest, tier)) = line.strip_suffix(" |").and_then(|line| line.rsplit_once("| ")) else { continue };
+        let Some((_, example)) = rest.trim().strip_suffix('`').and_then(|rest| rest.rsplit_once("| `")) else { continue };
+        if !["compiled", "interpreted", "refused"].contains(&tier) {
+            continue;
+        }
+        *seen.entry(tier).or_insert(0) += 1;
+        let statement = ["y =", "if ", "for ", "while ", "try:", "assert ", "class ", "del ", "yield ", "import "];
+        let code = if statement.iter().any(|start| example.starts_with(start)) {
+            format!("def labeling_function(row):\n    {}\n    return YES\n", example.replace(" \u{23ce} ", "\n    "))
+        } else {
+            format!("def labeling_function(row):\n    return YES if {example} else NO\n")
+        };
+        match (function(&code), tier) {
+            (Err(refusal), "refused") => assert!(refusal.line.is_some(), "{example}: {refusal:?}"),
+            (Ok(function), "compiled" | "interpreted") => {
+                assert_eq!(*function.tier() == Tier::Compiled, tier == "compiled", "{example}: {:?}", function.tier());
+                let outcome = runtime.evaluate(&function, &row).unwrap_or_else(|error| panic!("{example}: {error}"));
+                assert_eq!((outcome.votes.as_slice(), outcome.faults.as_slice()), ([1].as_slice(), [].as_slice()), "{example}");
+                assert_eq!(runtime.evaluate_interpreted(&function, &row).map(|outcome| outcome.votes), Ok(vec![1]), "{example}");
+            }
+            (other, tier) => panic!("{example} is not {tier}: {other:?}"),
+        }
+    }
+    assert!(seen.values().all(|&examples| examples >= 10) && seen.len() == 3, "{seen:?}");
 }

@@ -1,7 +1,7 @@
 //! Tests that are their own worker: a program that runs the tests, or, when it is started so, serves as the interpreter's process.
 
 use arrow_array::{ArrayRef, RecordBatch};
-use desireline_labelling::{Function, Module, Outcome, Refusal, Runtime, RuntimeConfig, Source, worker_main};
+use desireline_labelling::{Function, Module, Refusal, Runtime, RuntimeConfig, Source, worker_main};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -65,9 +65,4 @@ pub fn function(code: &str) -> Result<Function, Refusal> {
 
 pub fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).expect("columns of one length")
-}
-
-pub fn votes(runtime: &Runtime, code: &str, rows: &RecordBatch) -> Outcome {
-    let function = function(code).unwrap_or_else(|refusal| panic!("{refusal}\n{code}"));
-    runtime.evaluate(&function, rows).unwrap_or_else(|error| panic!("{error}\n{code}"))
 }
