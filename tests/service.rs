@@ -2,6 +2,7 @@
 
 #[path = "../dataflows/tests/histories/random.rs"]
 mod random;
+mod service_live;
 mod service_wifi;
 
 use desireline::service::*;

@@ -38,6 +38,7 @@ pub fn tables() -> Vec<Table> {
         table::<schema::Concepts>("concepts", false),
         table::<schema::Labelling>("labelling", false),
         table::<schema::Labels>("labels", false),
+        table::<schema::Live>("live", false),
         table::<schema::Projections>("projections", false),
         table::<schema::ProjectionPostgres>("projection.postgres", false),
         table::<schema::ProjectionRedis>("projection.redis", false),

@@ -68,6 +68,7 @@ pub struct Config {
     pub concepts: schema::Concepts,
     pub labelling: schema::Labelling,
     pub labels: schema::Labels,
+    pub live: schema::Live,
     pub projections: schema::Projections,
     pub projection: Projection,
     pub runs: schema::Runs,
@@ -264,7 +265,7 @@ impl Config {
         let [interactions, rerank, projections, projection] =
             ["interactions", "rerank", "projections", "projection"].map(|name| top.take(name));
         let [wifi, occupancy, concepts, labelling] = ["wifi", "occupancy", "concepts", "labelling"].map(|name| top.take(name));
-        let labels = top.take("labels");
+        let [labels, live] = ["labels", "live"].map(|name| top.take(name));
         top.finish(|_| None);
         let mut access = Reader::new("access".to_owned(), access, mistakes, settled);
         let tokens = access.take("token");
@@ -292,6 +293,7 @@ impl Config {
             concepts: section("concepts", concepts, mistakes, settled),
             labelling: section("labelling", labelling, mistakes, settled),
             labels: section("labels", labels, mistakes, settled),
+            live: section("live", live, mistakes, settled),
             projections: section("projections", projections, mistakes, settled),
             projection: Projection {
                 postgres: section("projection.postgres", postgres, mistakes, settled),

@@ -5,6 +5,7 @@
 mod concepts;
 mod labelling;
 mod labels;
+mod live;
 mod projections;
 mod wifi;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use concepts::*;
 pub use labelling::*;
 pub use labels::*;
+pub use live::*;
 pub use projections::*;
 pub use wifi::*;
 

@@ -25,6 +25,7 @@ mod shop;
 mod spaces;
 mod start;
 mod status;
+pub mod tables;
 mod touched;
 mod training;
 pub mod types;

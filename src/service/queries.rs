@@ -325,7 +325,7 @@ impl Inner {
     }
 
     /// The sealed sessions of these users.
-    async fn sealed(
+    pub(super) async fn sealed(
         &self,
         users: &[UserAnswer],
         cold: &BTreeMap<SourceId, Vec<ColdPart>>,

@@ -29,7 +29,7 @@ const KEPT: [Measure; 6] =
 const ALWAYS: (Micros, Micros) = (Micros::MIN / 2, Micros::MAX / 2);
 
 /// A day in the past: nothing is open any more, whatever the clock says.
-fn base() -> Micros {
+pub fn base() -> Micros {
     now_micros().div_euclid(DAY) * DAY - 30 * DAY
 }
 
@@ -38,7 +38,7 @@ fn wifi_settings(horizon: Horizon) -> SourceSettings {
 }
 
 /// Sealed at once behind a day, reopened at once.
-fn wifi_config(folder: &Path) -> ServiceConfig {
+pub fn wifi_config(folder: &Path) -> ServiceConfig {
     let mut config = config(folder, wifi_settings(Horizon::After(DAY)));
     config.occupancy.sealing.reopen_every = Duration::from_millis(20);
     config
@@ -53,21 +53,21 @@ fn idle_config(folder: &Path) -> ServiceConfig {
 }
 
 /// The name of a device: none is part of another, nor of two.
-fn device(number: u64) -> String {
+pub fn device(number: u64) -> String {
     format!("{:016x}", (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-fn session(device: &str, space: SpaceId, start: Micros, length: Option<Micros>) -> Event {
+pub fn session(device: &str, space: SpaceId, start: Micros, length: Option<Micros>) -> Event {
     let stay = Stay { end: length.map(|length| start + length), space, randomized: device.ends_with('3') };
     WifiSession { source: SOURCE, device: device.into(), sensor: "ap".into(), start, stay }.into_event()
 }
 
-async fn send(service: &Service, events: Vec<Event>) -> Receipt {
+pub async fn send(service: &Service, events: Vec<Event>) -> Receipt {
     service.ingest(events, Vec::new()).await.expect("ingested")
 }
 
 /// A building with rooms.
-async fn put_spaces(service: &Service) {
+pub async fn put_spaces(service: &Service) {
     let space = |space_id: SpaceId| Space {
         space_id,
         space_name: Some(eco_format!("space {space_id}")),
@@ -79,7 +79,7 @@ async fn put_spaces(service: &Service) {
 }
 
 /// Days of twenty devices that wander about, some of them over midnight.
-async fn send_days(service: &Service, from: Micros, days: i64) {
+pub async fn send_days(service: &Service, from: Micros, days: i64) {
     for day in 0..days {
         let mut rows = Vec::new();
         for number in 0..20 {
@@ -107,7 +107,7 @@ async fn until(service: &Service, what: &str, condition: impl Fn(&WifiSealingSta
     }
 }
 
-async fn until_sealed(service: &Service, before: Micros) -> WifiSealingStatus {
+pub async fn until_sealed(service: &Service, before: Micros) -> WifiSealingStatus {
     until(service, "sealing", |status| status.sealed_before >= Some(before)).await
 }
 
@@ -119,7 +119,7 @@ async fn counters(service: &Service) -> SourceCounters {
 }
 
 /// Waits until no row is pending.
-async fn until_applied(service: &Service) -> SourceCounters {
+pub async fn until_applied(service: &Service) -> SourceCounters {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let counters = counters(service).await;
@@ -141,7 +141,7 @@ async fn cells(service: &Service) -> BTreeMap<CellKey, Cell> {
 }
 
 /// What the log says, counted slowly.
-async fn reference(folder: &Path) -> Reference {
+pub async fn reference(folder: &Path) -> Reference {
     reference_without(&[], folder).await
 }
 

@@ -313,7 +313,7 @@ async fn again_if_replaced<T, F: Future<Output = Result<T, ServiceError>>>(ask: 
     }
 }
 
-fn unreadable(error: ColdError) -> ServiceError {
+pub(in crate::service) fn unreadable(error: ColdError) -> ServiceError {
     ServiceError::Unavailable(format!("sealed sessions cannot be read: {error}"))
 }
 

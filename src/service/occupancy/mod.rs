@@ -29,6 +29,7 @@ mod typical;
 
 pub use dwell::{DwellTimes, VisitDay};
 pub use flows::{Flow, FlowsPer};
+pub(super) use gather::unreadable;
 pub use privacy::{Privacy, Shown};
 pub use typical::{Hour, Peak, Typical};
 
