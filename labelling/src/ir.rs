@@ -250,3 +250,39 @@ pub struct Program {
     pub functions: Vec<Body>,
     pub main: Body,
 }
+
+impl Body {
+    /// Levels within each other, with those of the functions that are called, of which `functions` has the depths.
+    pub fn depth(&self, functions: &[usize]) -> usize {
+        depth_of_statements(&self.statements, functions)
+    }
+}
+
+fn depth_of_statements(statements: &[Stmt], functions: &[usize]) -> usize {
+    let depth = |statement: &Stmt| match statement {
+        Stmt::Assign(_, value) | Stmt::Return(value) | Stmt::Evaluate(value) => value.of.depth(functions),
+        Stmt::If(branches, otherwise) => {
+            let inside = branches.iter().map(|(test, body)| test.of.depth(functions).max(depth_of_statements(body, functions)));
+            inside.max().unwrap_or(0).max(depth_of_statements(otherwise, functions))
+        }
+    };
+    1 + statements.iter().map(depth).max().unwrap_or(0)
+}
+
+impl Expr {
+    fn depth(&self, functions: &[usize]) -> usize {
+        let of = |expression: &Line<Expr>| expression.of.depth(functions);
+        let all = |expressions: &[Line<Expr>]| expressions.iter().map(of).max().unwrap_or(0);
+        1 + match self {
+            Self::Const(_) | Self::Column { .. } | Self::Has { .. } | Self::Local(_) => 0,
+            Self::Get { default: operand, .. } | Self::Not(operand) | Self::Unary(_, operand) => of(operand),
+            Self::Time(_, operand) | Self::Search(_, operand) => of(operand),
+            Self::Binary(_, left, right) => of(left).max(of(right)),
+            Self::Compare(left, rest) => of(left).max(rest.iter().map(|(_, right)| of(right)).max().unwrap_or(0)),
+            Self::And(operands) | Self::Or(operands) | Self::Call(_, operands) | Self::Math(_, operands) => all(operands),
+            Self::If { test, then, or_else } => of(test).max(of(then)).max(of(or_else)),
+            Self::Str(_, subject, arguments) => of(subject).max(all(arguments)),
+            Self::User(function, arguments) => all(arguments).max(functions.get(*function).copied().unwrap_or(usize::MAX / 2)),
+        }
+    }
+}

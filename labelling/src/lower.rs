@@ -28,6 +28,9 @@ pub struct Unsupported {
     pub line: u32,
 }
 
+/// Levels of statements, expressions and called functions within each other: what is deeper takes more stack than a thread may have.
+const DEPTH_MAX: usize = 64;
+
 type Lowered<T> = Result<T, Unsupported>;
 
 /// What a name of the module means when the function is called.
@@ -61,6 +64,13 @@ pub fn lower(
     let row = parameter(&definition.parameters).filter(|_| !facts.rebound);
     let Some(row) = row else { return Err(lowering.unsupported(definition, "another value for the row's name")) };
     let main = lowering.body(definition, Some(row))?;
+    let mut depths = Vec::with_capacity(lowering.functions.len());
+    for function in &lowering.functions {
+        depths.push(function.depth(&depths));
+    }
+    if main.depth(&depths) > DEPTH_MAX {
+        return Err(lowering.unsupported(definition, "calls and expressions within each other more than 64 levels deep"));
+    }
     Ok(Program { columns: lowering.columns, functions: lowering.functions, main })
 }
 

@@ -10,6 +10,7 @@ use crate::columns::{Column, Data};
 use crate::ir::{Body, Expr, Line, Program, Scalar, Stmt};
 use crate::kernels::Computed;
 use crate::mask::{BATCH_ROWS, Mask};
+use crate::text::MADE_BYTES_MAX;
 use crate::vector::{NONE, Slice, Value, Vector};
 use crate::worker::protocol::{self, Fault, FaultKind, Faults};
 use crate::worker::rows::unreadable;
@@ -20,6 +21,7 @@ use std::time::Instant;
 mod operations;
 
 /// A column in one batch.
+#[expect(clippy::large_enum_variant, reason = "there is one for each column, and missing ones are rare")]
 pub enum State<'a> {
     Missing,
     Present {
@@ -78,6 +80,8 @@ pub struct Machine<'p, 'a> {
     deadline: Instant,
     faults: &'p mut Faults,
     elsewhere: Mask,
+    /// What the batch's texts may still take.
+    text_bytes_left: usize,
     /// The line of the step before which the time was up.
     late: Option<u32>,
 }
@@ -99,7 +103,7 @@ impl<'p, 'a> Machine<'p, 'a> {
         faults: &'p mut Faults,
     ) -> Self {
         debug_assert!(len <= BATCH_ROWS, "a batch has at most {BATCH_ROWS} rows");
-        Self { program, columns, len, first_row, deadline, faults, elsewhere: Mask::EMPTY, late: None }
+        Self { program, columns, len, first_row, deadline, faults, elsewhere: Mask::EMPTY, text_bytes_left: MADE_BYTES_MAX, late: None }
     }
 
     /// Writes the votes that are not abstentions.

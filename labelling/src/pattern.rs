@@ -162,10 +162,10 @@ impl Translation<'_> {
             self.take(start);
             self.out.push('(');
             self.out.push_str(start);
-        } else if rest.starts_with("?P<") {
-            let name: String = rest[3..].chars().take_while(|&letter| letter != '>').collect();
+        } else if let Some(named) = rest.strip_prefix("?P<") {
+            let (name, _) = named.split_once('>')?;
             let simple = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-            if name.is_empty() || !simple || !rest[3 + name.len()..].starts_with('>') {
+            if name.is_empty() || !simple {
                 return None;
             }
             self.take(&format!("?P<{name}>"));

@@ -11,7 +11,7 @@
 //! * comparisons and `not` as operands of arithmetic are numbers;
 //! * `statistics` is a prelude; `import statistics` and `from statistics import mean` bind to it.
 //!
-//! What cannot be put right is refused: see [`refused`](Walk::refused).
+//! What cannot be put right is refused: with its line.
 
 use crate::check::FUNCTION;
 use crate::facts::Facts;

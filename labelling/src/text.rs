@@ -5,9 +5,8 @@ use crate::ir::{Line, Scalar, StrMethod};
 use crate::kernels::{Computed, each, ints};
 use crate::mask::Mask;
 use crate::python::{Trouble, whitespace};
-use crate::vector::Vector;
+use crate::vector::{Texts, Vector};
 use std::borrow::Cow;
-use std::rc::Rc;
 
 /// One text that the compiled tier makes.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -27,12 +26,23 @@ fn texts(argument: Option<&Line<Expr>>) -> Vec<&str> {
     }
 }
 
-pub fn method<'a>(method: StrMethod, subjects: &Rc<[Cow<'a, str>]>, arguments: &[Line<Expr>], rows: &Mask, len: usize) -> Computed<'a> {
+/// Texts that a batch may make in all; rows beyond are the other tier's, whose memory is a worker's.
+pub const MADE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// `left` is what may still be made.
+pub fn method<'a>(
+    method: StrMethod,
+    subjects: &Texts<'a>,
+    arguments: &[Line<Expr>],
+    rows: &Mask,
+    len: usize,
+    left: &mut usize,
+) -> Computed<'a> {
     let first = texts(arguments.first());
     let only = first.first().copied().unwrap_or_default();
     let test = |test: &dyn Fn(&str) -> bool| {
         let mut mask = Mask::EMPTY;
-        rows.rows().filter(|&row| test(&subjects[row])).for_each(|row| mask.insert(row));
+        rows.rows().filter(|&row| test(subjects.at(row))).for_each(|row| mask.insert(row));
         Computed::of(Vector::Bool(mask))
     };
     match method {
@@ -43,18 +53,18 @@ pub fn method<'a>(method: StrMethod, subjects: &Rc<[Cow<'a, str>]>, arguments: &
         StrMethod::IsAlpha => {
             of_ascii(rows, subjects, |subject| !subject.is_empty() && subject.bytes().all(|byte| byte.is_ascii_alphabetic()))
         }
-        StrMethod::Count => each(rows, len, |row| Ok(count(&subjects[row], only)), ints),
-        StrMethod::Find => each(rows, len, |row| Ok(find(&subjects[row], only)), ints),
-        StrMethod::Lower => strings(rows, subjects, |subject| Ok(lower(subject))),
-        StrMethod::Upper => strings(rows, subjects, |subject| Ok(upper(subject))),
-        StrMethod::Strip => strip(rows, subjects, &first, true, true),
-        StrMethod::LStrip => strip(rows, subjects, &first, true, false),
-        StrMethod::RStrip => strip(rows, subjects, &first, false, true),
+        StrMethod::Count => each(rows, len, |row| Ok(count(subjects.at(row), only)), ints),
+        StrMethod::Find => each(rows, len, |row| Ok(find(subjects.at(row), only)), ints),
+        StrMethod::Lower => strings(rows, subjects, len, left, |subject| Ok(lower(subject))),
+        StrMethod::Upper => strings(rows, subjects, len, left, |subject| Ok(upper(subject))),
+        StrMethod::Strip => strip(rows, subjects, len, left, (&first, true, true)),
+        StrMethod::LStrip => strip(rows, subjects, len, left, (&first, true, false)),
+        StrMethod::RStrip => strip(rows, subjects, len, left, (&first, false, true)),
         StrMethod::Replace => {
             let with = texts(arguments.get(1)).first().copied().unwrap_or_default();
-            strings(rows, subjects, |subject| {
+            strings(rows, subjects, len, left, |subject| {
                 if !subject.contains(only) {
-                    return Ok(subject.clone());
+                    return Ok(subject);
                 }
                 let longer = subject.matches(only).count().saturating_mul(with.len());
                 if subject.len().saturating_add(longer) > TEXT_BYTES_MAX {
@@ -66,11 +76,11 @@ pub fn method<'a>(method: StrMethod, subjects: &Rc<[Cow<'a, str>]>, arguments: &
     }
 }
 
-fn of_ascii<'a>(rows: &Mask, subjects: &[Cow<'_, str>], test: impl Fn(&str) -> bool) -> Computed<'a> {
+fn of_ascii<'a>(rows: &Mask, subjects: &Texts<'_>, test: impl Fn(&str) -> bool) -> Computed<'a> {
     let mut holds = Mask::EMPTY;
     let mut elsewhere = Mask::EMPTY;
     for row in rows.rows() {
-        let subject = &*subjects[row];
+        let subject = subjects.at(row);
         if !subject.is_ascii() {
             elsewhere.insert(row);
         } else if test(subject) {
@@ -91,25 +101,44 @@ fn find(subject: &str, what: &str) -> i64 {
     subject.find(what).map_or(-1, |at| i64::try_from(subject[..at].chars().count()).unwrap_or(i64::MAX))
 }
 
-fn lower<'a>(subject: &Cow<'a, str>) -> Cow<'a, str> {
+fn lower(subject: Cow<'_, str>) -> Cow<'_, str> {
     let same = subject.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-    if same { subject.clone() } else { Cow::Owned(subject.to_lowercase()) }
+    if same { subject } else { Cow::Owned(subject.to_lowercase()) }
 }
 
-fn upper<'a>(subject: &Cow<'a, str>) -> Cow<'a, str> {
+fn upper(subject: Cow<'_, str>) -> Cow<'_, str> {
     let same = subject.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_lowercase());
-    if same { subject.clone() } else { Cow::Owned(subject.to_uppercase()) }
+    if same { subject } else { Cow::Owned(subject.to_uppercase()) }
 }
 
-pub fn strings<'a>(
+/// Whether a text of this length may be made, taken off what is left.
+pub fn made(bytes: usize, left: &mut usize) -> Result<(), Trouble> {
+    if bytes > TEXT_BYTES_MAX {
+        return Err(too_long());
+    }
+    *left = left.checked_sub(bytes).ok_or(Trouble::Elsewhere)?;
+    Ok(())
+}
+
+fn strings<'a>(
     rows: &Mask,
-    subjects: &[Cow<'a, str>],
-    mut map: impl FnMut(&Cow<'a, str>) -> Result<Cow<'a, str>, Trouble>,
+    subjects: &Texts<'a>,
+    len: usize,
+    left: &mut usize,
+    mut map: impl FnMut(Cow<'a, str>) -> Result<Cow<'a, str>, Trouble>,
 ) -> Computed<'a> {
-    each(rows, subjects.len(), |row| map(&subjects[row]), |values| Vector::Str(values.into()))
+    let mapped = |row| {
+        let text = map(subjects.to_cow(row))?;
+        if let Cow::Owned(text) = &text {
+            made(text.len(), left)?;
+        }
+        Ok(text)
+    };
+    each(rows, len, mapped, |values| Vector::Str(values.into()))
 }
 
-fn strip<'a>(rows: &Mask, subjects: &[Cow<'a, str>], letters: &[&str], start: bool, end: bool) -> Computed<'a> {
+fn strip<'a>(rows: &Mask, subjects: &Texts<'a>, len: usize, left: &mut usize, how: (&[&str], bool, bool)) -> Computed<'a> {
+    let (letters, start, end) = how;
     let taken = |letter: char| match letters.first() {
         Some(letters) => letters.contains(letter),
         None => whitespace(letter),
@@ -120,10 +149,10 @@ fn strip<'a>(rows: &Mask, subjects: &[Cow<'a, str>], letters: &[&str], start: bo
         let rest = if end { rest.trim_end_matches(taken) } else { rest };
         from..from + rest.len()
     };
-    strings(rows, subjects, |subject| {
+    strings(rows, subjects, len, left, |subject| {
         Ok(match subject {
             Cow::Borrowed(text) => Cow::Borrowed(&text[cut(text)]),
-            Cow::Owned(text) => Cow::Owned(text[cut(text)].to_owned()),
+            Cow::Owned(text) => Cow::Owned(text[cut(&text)].to_owned()),
         })
     })
 }

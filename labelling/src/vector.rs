@@ -10,6 +10,7 @@ use crate::mask::Mask;
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Values in the column's memory or of the batch's making.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ impl<T> From<Vec<T>> for Slice<'_, T> {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a mask is half a kilobyte for thousands of rows; a box would be allocated for each")]
 pub enum Vector<'a> {
     /// The same in every row.
     Const(Scalar),
@@ -109,6 +111,32 @@ impl Scalar {
 /// Pieces of one value before those of one type are joined: joining costs more than a few pieces do.
 const PIECES_MAX: usize = 8;
 
+/// Length of a constant text that is repeated to join pieces.
+const REPEATED_BYTES_MAX: usize = 64;
+
+/// Texts of rows, a constant only once.
+#[derive(Clone, Debug)]
+pub enum Texts<'a> {
+    One(Arc<str>),
+    Each(Rc<[Cow<'a, str>]>),
+}
+
+impl<'a> Texts<'a> {
+    pub fn at(&self, row: usize) -> &str {
+        match self {
+            Self::One(text) => text,
+            Self::Each(texts) => &texts[row],
+        }
+    }
+
+    pub fn to_cow(&self, row: usize) -> Cow<'a, str> {
+        match self {
+            Self::One(text) => Cow::Owned(text.to_string()),
+            Self::Each(texts) => texts[row].clone(),
+        }
+    }
+}
+
 /// Pieces with disjoint rows.
 #[derive(Clone, Debug, Default)]
 pub struct Value<'a> {
@@ -172,6 +200,8 @@ impl<'a> Value<'a> {
 
 fn joinable(left: &Vector<'_>, right: &Vector<'_>) -> bool {
     match (left, right) {
+        // Joining repeats a constant in every row.
+        (Vector::Const(Scalar::Str(text)), _) | (_, Vector::Const(Scalar::Str(text))) if text.len() > REPEATED_BYTES_MAX => false,
         (Vector::Const(Scalar::Sequence(..)), _) | (_, Vector::Const(Scalar::Sequence(..))) => false,
         (Vector::Datetime { aware: left, .. }, Vector::Datetime { aware: right, .. }) => left == right,
         (Vector::Datetime { .. }, _) | (_, Vector::Datetime { .. }) => false,
@@ -184,7 +214,7 @@ fn blend<T: Clone>(left: impl Fn(usize) -> T, right: impl Fn(usize) -> T, right_
     (0..len).map(|row| if right_rows.has(row) { right(row) } else { left(row) }).collect()
 }
 
-fn join<'a>(left: &Vector<'a>, _left_rows: &Mask, right: &Vector<'a>, right_rows: &Mask, len: usize) -> Vector<'a> {
+fn join<'a>(left: &Vector<'a>, left_rows: &Mask, right: &Vector<'a>, right_rows: &Mask, len: usize) -> Vector<'a> {
     match (left, right) {
         (Vector::Datetime { micros: left, aware }, Vector::Datetime { micros: right, .. }) => {
             Vector::Datetime { micros: blend(|row| left[row], |row| right[row], right_rows, len).into(), aware: *aware }
@@ -200,8 +230,12 @@ fn join<'a>(left: &Vector<'a>, _left_rows: &Mask, right: &Vector<'a>, right_rows
                 Vector::Float(blend(|row| left[row], |row| right[row], right_rows, len).into())
             }
             "str" => {
-                let (left, right) = (left.strings(len), right.strings(len));
-                Vector::Str(blend(|row| left[row].clone(), |row| right[row].clone(), right_rows, len).into())
+                let mut joined = vec![Cow::Borrowed(""); len];
+                for (rows, texts) in [(left_rows, left.texts()), (right_rows, right.texts())] {
+                    let Some(texts) = texts else { continue };
+                    rows.rows().for_each(|row| joined[row] = texts.to_cow(row));
+                }
+                Vector::Str(joined.into())
             }
             name => {
                 let (left, right) = (left.integers(len), right.integers(len));
@@ -245,11 +279,12 @@ impl<'a> Vector<'a> {
         }
     }
 
-    pub fn strings(&self, len: usize) -> Rc<[Cow<'a, str>]> {
+    /// Texts, if it is of texts.
+    pub fn texts(&self) -> Option<Texts<'a>> {
         match self {
-            Self::Str(values) => Rc::clone(values),
-            Self::Const(Scalar::Str(value)) => vec![Cow::Owned(value.to_string()); len].into(),
-            _ => vec![Cow::Borrowed(""); len].into(),
+            Self::Str(values) => Some(Texts::Each(Rc::clone(values))),
+            Self::Const(Scalar::Str(value)) => Some(Texts::One(Arc::clone(value))),
+            _ => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use desireline_labelling::{EvaluateError, FaultKind, Function, Outcome, Runtime, RuntimeConfig};
+use desireline_labelling::{EvaluateError, FaultKind, Function, Outcome, Runtime, RuntimeConfig, Tier};
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ const TESTS: &[Test] = &[
     ("deep_code_is_refused_by_its_depth", deep_code_is_refused_by_its_depth),
     ("a_limit_is_a_fault_of_its_rows_alone", a_limit_is_a_fault_of_its_rows_alone),
     ("votes_do_not_depend_on_the_rows_before", votes_do_not_depend_on_the_rows_before),
+    ("compiled_code_is_bounded_too", compiled_code_is_bounded_too),
     ("a_worker_is_believed_nothing", a_worker_is_believed_nothing),
     ("more_functions_than_workers_wait_for_each_other", more_functions_than_workers_wait_for_each_other),
 ];
@@ -224,6 +225,38 @@ fn votes_do_not_depend_on_the_rows_before() {
     assert_eq!(votes(&runtime(), code, &small_rows()).votes, [1, 1, 1]);
     let defaults = "def labeling_function(row):\n    return count()\ndef count(seen=[]):\n    seen.append(1)\n    return len(seen)\n";
     assert_eq!(votes(&runtime(), defaults, &small_rows()).votes, [1, 1, 1]);
+}
+
+fn helpers(count: usize, call: &str) -> String {
+    let chain: String = (1..=count).map(|n| format!("def f{n}(x):\n    return {}\n", call.replace("F", &format!("f{}", n - 1)))).collect();
+    format!("def f0(x):\n    return x\n{chain}def labeling_function(row):\n    return YES if f{count}(row['x']) else NO\n")
+}
+
+fn compiled_code_is_bounded_too() {
+    // A short text that calls for ever: 2^20 calls.
+    let doubling = function(&helpers(20, "F(x) and F(x)")).expect("a function");
+    assert_eq!(*doubling.tier(), Tier::Compiled);
+    let quick = Runtime::new(RuntimeConfig { deadline: Duration::from_millis(20), ..RuntimeConfig::default() });
+    assert!(matches!(quick.evaluate(&doubling, &small_rows()), Err(EvaluateError::Deadline { line: Some(_) })));
+    // As deep as it may be, on a thread with as much stack as the service's have.
+    let deep = function(&helpers(14, "(F(x) + 1) - 1")).expect("a function");
+    assert_eq!(*deep.tier(), Tier::Compiled);
+    let small = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || runtime().evaluate(&deep, &small_rows()).map(|outcome| outcome.votes));
+    assert_eq!(small.expect("a thread").join().expect("no overflow"), Ok(vec![1, 1, -1]));
+    let deeper = function(&helpers(100, "F(x) + 0")).expect("a function");
+    assert!(matches!(deeper.tier(), Tier::Interpreted { .. }), "{:?}", deeper.tier());
+    assert_eq!(runtime().evaluate(&deeper, &small_rows()).map(|outcome| outcome.votes), Ok(vec![1, 1, -1]));
+    // More text than a batch may make: the rest is the interpreter's.
+    let texts = Arc::new(StringArray::from(vec!["x".repeat(20_000); 2_500])) as ArrayRef;
+    let long = function("def labeling_function(row):\n    return YES if len(row['s'] + row['s']) == 40000 else NO\n").expect("a function");
+    assert_eq!(runtime().evaluate(&long, &rows(vec![("s", texts)])).map(|outcome| outcome.votes), Ok(vec![1; 2_500]));
+    // A text longer than the compiled tier searches.
+    let huge = Arc::new(StringArray::from(vec![format!("{}b", "a".repeat(100_000)), "b".to_owned()])) as ArrayRef;
+    let search =
+        function("import re\ndef labeling_function(row):\n    return YES if re.search('ab$', row['s']) else NO\n").expect("a function");
+    assert_eq!(runtime().evaluate(&search, &rows(vec![("s", huge)])).map(|outcome| outcome.votes), Ok(vec![1, 2]));
 }
 
 /// A worker that is not what it says.

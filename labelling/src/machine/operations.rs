@@ -1,7 +1,7 @@
 //! Operators, builtins and methods, type by type.
 
 use super::{Locals, Machine};
-use crate::ir::{BinaryOp, Body, Builtin, CompareOp, Expr, Line, MathFunction, Scalar, StrMethod, TimeField, UnaryOp};
+use crate::ir::{BinaryOp, Body, Builtin, CompareOp, Expr, Line, MathFunction, Pattern, Scalar, StrMethod, TimeField, UnaryOp};
 use crate::kernels::{self, Computed, Number, each, floats, ints};
 use crate::mask::Mask;
 use crate::mathematics;
@@ -39,11 +39,9 @@ impl<'p, 'a> Machine<'p, 'a> {
             }
             Expr::Str(method, subject, arguments) => {
                 let value = self.value(subject, active, scope);
-                self.map(value, line, active, |machine, vector, rows| match vector {
-                    Vector::Str(_) | Vector::Const(Scalar::Str(_)) => {
-                        Ok(text::method(*method, &vector.strings(machine.len), arguments, rows, machine.len))
-                    }
-                    other => Err(no_attribute(other, str_method_name(*method))),
+                self.map(value, line, active, |machine, vector, rows| match vector.texts() {
+                    Some(texts) => Ok(text::method(*method, &texts, arguments, rows, machine.len, &mut machine.text_bytes_left)),
+                    None => Err(no_attribute(vector, str_method_name(*method))),
                 })
             }
             Expr::Time(field, subject) => {
@@ -56,31 +54,41 @@ impl<'p, 'a> Machine<'p, 'a> {
             Expr::Math(function, arguments) => self.math(*function, arguments, line, active, scope),
             Expr::Search(pattern, subject) => {
                 let value = self.value(subject, active, scope);
-                let mut found = Value::default();
-                for (rows, vector) in value.pieces {
-                    if !matches!(vector, Vector::Str(_) | Vector::Const(Scalar::Str(_))) {
-                        let message = "TypeError: expected string or bytes-like object";
-                        let message = format!("{message}, got '{}'", vector.type_name());
-                        self.raise(line, &rows, message, active);
-                        continue;
-                    }
-                    let subjects = vector.strings(self.len);
-                    let mut rows = rows.and(active);
-                    if pattern.ascii_only {
-                        let foreign = Mask::collect(self.len, |row| rows.has(row) && !subjects[row].is_ascii());
-                        let message = "NotImplementedError: \\b or ignoring case in a text that is not ASCII";
-                        self.raise(line, &foreign, message, active);
-                        rows = rows.and(active);
-                    }
-                    let mut matches = Mask::EMPTY;
-                    rows.rows().filter(|&row| pattern.regex.is_match(&subjects[row])).for_each(|row| matches.insert(row));
-                    found.push(matches, Vector::Match);
-                    found.push(rows.without(&matches), NONE);
-                }
-                found
+                self.search(pattern, value, line, active)
             }
             _ => Value::default(),
         }
+    }
+
+    fn search(&mut self, pattern: &Pattern, value: Value<'a>, line: u32, active: &mut Mask) -> Value<'a> {
+        let mut found = Value::default();
+        for (rows, vector) in value.pieces {
+            let Some(texts) = vector.texts() else {
+                let message = format!("TypeError: expected string or bytes-like object, got '{}'", vector.type_name());
+                self.raise(line, &rows, message, active);
+                continue;
+            };
+            let (mut matches, mut long, mut foreign) = (Mask::EMPTY, Mask::EMPTY, Mask::EMPTY);
+            let rows = rows.and(active);
+            for (index, row) in rows.rows().enumerate() {
+                let text = texts.at(row);
+                if index % SEARCHES_PER_LOOK == 0 && self.out_of_time(line, active) {
+                    return Value::default();
+                }
+                if text.len() > SEARCHED_BYTES_MAX {
+                    long.insert(row);
+                } else if pattern.ascii_only && !text.is_ascii() {
+                    foreign.insert(row);
+                } else if pattern.regex.is_match(text) {
+                    matches.insert(row);
+                }
+            }
+            self.give_away(&long, active);
+            self.raise(line, &foreign, "NotImplementedError: \\b or ignoring case in a text that is not ASCII", active);
+            found.push(matches, Vector::Match);
+            found.push(rows.and(active).without(&matches), NONE);
+        }
+        found
     }
 
     /// An operation of one value, a type at a time. `Err` is what all rows of that type raise.
@@ -181,12 +189,12 @@ impl<'p, 'a> Machine<'p, 'a> {
     }
 
     fn concatenated(&mut self, left: &Vector<'a>, right: &Vector<'a>, rows: &Mask) -> Computed<'a> {
-        let (left, right) = (left.strings(self.len), right.strings(self.len));
+        let (Some(left), Some(right)) = (left.texts(), right.texts()) else { return Computed::of(NONE) };
+        let budget = &mut self.text_bytes_left;
         let join = |row: usize| {
-            if left[row].len() + right[row].len() > text::TEXT_BYTES_MAX {
-                return Err(text::too_long());
-            }
-            Ok(Cow::Owned(format!("{}{}", left[row], right[row])))
+            let (left, right) = (left.at(row), right.at(row));
+            text::made(left.len() + right.len(), budget)?;
+            Ok(Cow::Owned(format!("{left}{right}")))
         };
         each(rows, self.len, join, |values| Vector::Str(values.into()))
     }
@@ -194,7 +202,7 @@ impl<'p, 'a> Machine<'p, 'a> {
     fn builtin(&mut self, builtin: Builtin, digits: Option<usize>, vector: &Vector<'a>, rows: &Mask) -> Result<Computed<'a>, Failure> {
         let len = self.len;
         let number = Number::of(vector, len);
-        let text = matches!(vector, Vector::Str(_) | Vector::Const(Scalar::Str(_))).then(|| vector.strings(len));
+        let text = vector.texts();
         let raises = |message: String| Err(Failure::Raises(message));
         let name = vector.type_name();
         match (builtin, number, text) {
@@ -208,15 +216,15 @@ impl<'p, 'a> Machine<'p, 'a> {
                 let side = number.floats();
                 Ok(each(rows, len, |row| Ok(side.at(row)), floats))
             }
-            (Builtin::Float, None, Some(texts)) => Ok(each(rows, len, |row| python::parse_float(&texts[row]), floats)),
+            (Builtin::Float, None, Some(texts)) => Ok(each(rows, len, |row| python::parse_float(texts.at(row)), floats)),
             (Builtin::Float, None, None) => raises(format!("TypeError: float() argument must be a string or a real number, not '{name}'")),
             (Builtin::Int, Some(Number::Int(side)), _) => Ok(each(rows, len, |row| Ok(side.at(row)), ints)),
             (Builtin::Int, Some(Number::Float(side)), _) => Ok(each(rows, len, |row| python::to_int(side.at(row)), ints)),
-            (Builtin::Int, None, Some(texts)) => Ok(each(rows, len, |row| python::parse_int(&texts[row]), ints)),
+            (Builtin::Int, None, Some(texts)) => Ok(each(rows, len, |row| python::parse_int(texts.at(row)), ints)),
             (Builtin::Int, None, None) => {
                 raises(format!("TypeError: int() argument must be a string, a bytes-like object or a real number, not '{name}'"))
             }
-            (Builtin::Len, None, Some(texts)) => Ok(each(rows, len, |row| Ok(text::length(&texts[row])), ints)),
+            (Builtin::Len, None, Some(texts)) => Ok(each(rows, len, |row| Ok(text::length(texts.at(row))), ints)),
             (Builtin::Len, ..) => raises(format!("TypeError: object of type '{name}' has no len()")),
             (Builtin::Round, Some(Number::Int(side)), _) => Ok(each(rows, len, |row| Ok(side.at(row)), ints)),
             (Builtin::Round, Some(Number::Float(side)), _) => Ok(match digits {
@@ -224,12 +232,12 @@ impl<'p, 'a> Machine<'p, 'a> {
                 None => each(rows, len, |row| python::to_int(side.at(row).round_ties_even()), ints),
             }),
             (Builtin::Round, None, _) => raises(format!("TypeError: type {name} doesn't define __round__ method")),
-            (Builtin::Str, number, texts) => self.to_text(vector, number, texts.is_some(), rows),
+            (Builtin::Str, number, texts) => self.written(vector, number, texts.is_some(), rows),
             (Builtin::Bool | Builtin::Max | Builtin::Min, ..) => Err(Failure::Elsewhere),
         }
     }
 
-    fn to_text(&mut self, vector: &Vector<'a>, number: Option<Number<'a>>, text: bool, rows: &Mask) -> Result<Computed<'a>, Failure> {
+    fn written(&mut self, vector: &Vector<'a>, number: Option<Number<'a>>, text: bool, rows: &Mask) -> Result<Computed<'a>, Failure> {
         let strings = |values: Vec<Cow<'a, str>>| Vector::Str(values.into());
         let len = self.len;
         match (vector, number) {
@@ -407,14 +415,8 @@ impl<'p, 'a> Machine<'p, 'a> {
                 Ok(found)
             }
             Vector::Str(_) | Vector::Const(Scalar::Str(_)) if item_name == "str" => {
-                // A constant is looked for in each row, most often.
-                if let Vector::Const(Scalar::Str(needle)) = item {
-                    let finder = regex_free_finder(needle);
-                    let texts = container.strings(self.len);
-                    return Ok(Mask::collect(self.len, |row| rows.has(row) && finder(&texts[row])));
-                }
-                let (items, texts) = (item.strings(self.len), container.strings(self.len));
-                Ok(Mask::collect(self.len, |row| rows.has(row) && texts[row].contains(&*items[row])))
+                let (Some(items), Some(texts)) = (item.texts(), container.texts()) else { return Ok(Mask::EMPTY) };
+                Ok(Mask::collect(self.len, |row| rows.has(row) && texts.at(row).contains(items.at(row))))
             }
             Vector::Str(_) | Vector::Const(Scalar::Str(_)) => {
                 Err(Failure::Raises(format!("TypeError: 'in <string>' requires string as left operand, not {item_name}")))
@@ -424,14 +426,15 @@ impl<'p, 'a> Machine<'p, 'a> {
     }
 }
 
+/// Longer texts are searched by the other tier, which can be ended.
+const SEARCHED_BYTES_MAX: usize = 64 * 1024;
+/// Searches between two looks at the clock.
+const SEARCHES_PER_LOOK: usize = 64;
+
 /// What all rows of a type do instead of giving a value.
 pub(super) enum Failure {
     Raises(String),
     Elsewhere,
-}
-
-fn regex_free_finder(needle: &str) -> impl Fn(&str) -> bool + '_ {
-    move |text| text.contains(needle)
 }
 
 /// Texts compare by their code points, and so do their bytes.

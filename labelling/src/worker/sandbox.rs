@@ -104,7 +104,7 @@ const ALLOWED: &[libc::c_long] = &[
 #[cfg(target_os = "linux")]
 fn seccomp() -> io::Result<()> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
-    let rules = ALLOWED.iter().map(|&call| (i64::from(call), Vec::new())).collect();
+    let rules = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
     let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     let deny = SeccompAction::Errno(libc::EACCES as u32);
     let filter = SeccompFilter::new(rules, deny, SeccompAction::Allow, arch).map_err(io::Error::other)?;
