@@ -1,4 +1,8 @@
 //! Functions, and what becomes of rows that are given to them.
+//!
+//! An evaluation gives a vote for every row, or fails as a whole. Compiled functions go over the rows in batches; rows that a batch left
+//! to the other tier are collected and interpreted together at the end. Interpreted functions see only the columns that their code names,
+//! unless they hand the row on, so that no more is sent to the worker than is read.
 
 use crate::check;
 use crate::columns::Column;

@@ -233,8 +233,8 @@ fn helpers(count: usize, call: &str) -> String {
 }
 
 fn compiled_code_is_bounded_too() {
-    // A short text that calls for ever: 2^20 calls.
-    let doubling = function(&helpers(20, "F(x) and F(x)")).expect("a function");
+    // A short text that calls for ever: 2^18 calls.
+    let doubling = function(&helpers(18, "F(x) and F(x)")).expect("a function");
     assert_eq!(*doubling.tier(), Tier::Compiled);
     let quick = Runtime::new(RuntimeConfig { deadline: Duration::from_millis(20), ..RuntimeConfig::default() });
     assert!(matches!(quick.evaluate(&doubling, &small_rows()), Err(EvaluateError::Deadline { line: Some(_) })));
