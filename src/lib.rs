@@ -7,6 +7,7 @@ pub mod config;
 pub mod dashboard;
 pub mod generate;
 pub mod http;
+pub mod labels;
 pub mod live;
 pub mod metrics;
 pub mod occupancy;

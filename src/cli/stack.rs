@@ -5,6 +5,8 @@ use super::lock::{DataLock, local_folder};
 use crate::concepts::{Concepts, ConceptsConfig};
 use crate::config::{Config, mapping};
 use crate::occupancy::{self, Occupancy};
+use crate::labels::{LabelsConfig, LiveLabels};
+use crate::live::LiveConnection;
 use crate::projections::{self, Projections, Target};
 use crate::runs::Runs;
 use crate::service::Service;
@@ -23,6 +25,7 @@ pub struct Stack {
     pub projections: Projections,
     pub occupancy: Occupancy,
     pub concepts: Concepts,
+    pub labels: LiveLabels,
     followers: JoinSet<()>,
     followers_stop: CancellationToken,
     /// Released last.
@@ -53,13 +56,16 @@ impl Stack {
         let objects = occupancy::config::store(config)?;
         let limits = occupancy::config::limits(config);
         let concepts = Concepts::new(ConceptsConfig::of(config), objects.clone(), runs.clone(), Arc::new(service.clone()));
+        let live = LiveConnection::new(service.clone(), &config.live);
+        concepts.set_live(Arc::clone(live.tables()), live.limits().clone());
+        let labels = LiveLabels::new(LabelsConfig::of(config, live.limits()), service.clone(), concepts.clone(), runs.clone(), live.tables());
         let occupancy = Occupancy::new(limits, sessions, objects, runs.clone(), Arc::new(service.clone()));
         let followers_stop = CancellationToken::new();
         let mut followers = JoinSet::new();
         let prepared = projections::prepare(&service, targets, &mapping::followers(config), &followers_stop).await;
         begin.begin(prepared.ends.clone());
         let projections = prepared.begin(&mut followers);
-        Ok(Self { service, runs, projections, occupancy, concepts, followers, followers_stop, _lock: lock })
+        Ok(Self { service, runs, projections, occupancy, concepts, labels, followers, followers_stop, _lock: lock })
     }
 
     /// Waits for the replay and takes up the runs that it brought.
@@ -81,6 +87,7 @@ impl Stack {
     /// Runs first: they write to the service. Then the followers, which give their targets what they have.
     pub async fn stop(mut self) {
         self.occupancy.stop().await;
+        self.labels.stop().await;
         self.runs.stop().await;
         self.followers_stop.cancel();
         let ended = tokio::time::timeout(FOLLOWERS_GRACE, async { while self.followers.join_next().await.is_some() {} });

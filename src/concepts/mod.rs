@@ -16,6 +16,7 @@ pub mod bank;
 pub mod book;
 pub(crate) mod cells;
 pub mod classifiers;
+pub mod columns;
 mod catalog;
 mod concepts;
 mod config;
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod queries;
 pub mod record;
 mod removal;
+mod results;
 #[cfg(test)]
 mod tests;
 pub mod snorkel;

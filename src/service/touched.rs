@@ -21,6 +21,8 @@ pub enum Wide {
     Spaces,
     Catalog,
     Clusters,
+    /// Events have left memory with their sealed sessions.
+    Sealed,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,7 @@ impl Touched {
                 Control::Space(_) | Control::SpaceRemoved { .. } => drop(self.wide.insert(Wide::Spaces, batch.time)),
                 Control::Catalog(_) => drop(self.wide.insert(Wide::Catalog, batch.time)),
                 Control::Model(_) => drop(self.wide.insert(Wide::Clusters, batch.time)),
+                Control::Seal(_) => drop(self.wide.insert(Wide::Sealed, batch.time)),
                 Control::DeleteEvent { .. } | Control::Settings(_) | Control::SkipRow { .. } => {
                     self.wide.insert(Wide::Everything, batch.time);
                 }

@@ -28,7 +28,8 @@ pub async fn read_user(
     exported_after: LogicalTime,
 ) -> Result<Vec<ColdSession>, ColdError> {
     let mut found = Vec::new();
-    for part in parts.iter().filter(|part| (part.hash_min..=part.hash_max).contains(&key_hash)) {
+    let holds_hash = |part: &&ColdPart| (part.hash_min..=part.hash_max).contains(&key_hash);
+    for part in parts.iter().filter(holds_hash).collect::<Vec<_>>() {
         let Some(mut rows) = PartRows::<ColdSession>::open(store, part, Hashes::Range(key_hash..=key_hash)).await? else { continue };
         while let Some(row) = rows.next().await? {
             if row.source == source && row.user == user && row.exported_at > exported_after {
@@ -205,7 +206,8 @@ impl<R: ColdRow> Eq for Head<R> {}
 impl<R: ColdRow> Merge<R> {
     pub async fn open<'a>(store: &Store, parts: impl IntoIterator<Item = &'a ColdPart>, filter: R::Filter) -> Result<Self, ColdError> {
         let mut merge = Self { parts: Vec::new(), heads: BinaryHeap::new() };
-        for part in parts.into_iter().filter(|part| filter.hashes().meets(part.hash_min, part.hash_max)) {
+        let met: Vec<&ColdPart> = parts.into_iter().filter(|part| filter.hashes().meets(part.hash_min, part.hash_max)).collect();
+        for part in met {
             let Some(mut rows) = PartRows::open(store, part, filter.clone()).await? else { continue };
             if let Some(first) = rows.next().await? {
                 merge.heads.push(Reverse(Head(first, merge.parts.len())));

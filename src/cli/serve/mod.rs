@@ -81,7 +81,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
 
     let (backend, metrics) = (Arc::new(stack.service.clone()), Arc::new(Metrics::default()));
     let state = AppState::new(http_config, backend, stack.runs.clone(), stack.projections.clone(), metrics);
-    let state = state.with_occupancy(stack.occupancy.clone()).with_concepts(stack.concepts.clone());
+    let state = state.with_occupancy(stack.occupancy.clone()).with_concepts(stack.concepts.clone()).with_labels(stack.labels.clone());
     let mut feeds = JoinSet::new();
     pass_alerts_on(config, &stack.service, &mut feeds, &stop)?;
     let http_stop = CancellationToken::new();
@@ -100,6 +100,7 @@ async fn serve(config: &Config, demo: bool) -> Result<(), Failure> {
     if restored.is_ok() && !stop.is_cancelled() {
         tracing::info!(as_of = *stack.service.as_of().borrow(), "ready");
         stack.occupancy.begin(|kind| stack.service.documents(kind));
+        stack.labels.begin();
         kafka::spawn(config, &stack.service, &mut feeds, &stop);
         if demo {
             feeds.spawn(demo::run(config.demo.clone(), stack.service.clone(), stop.clone()));

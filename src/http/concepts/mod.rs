@@ -10,6 +10,7 @@ mod functions;
 mod indexes;
 mod labels;
 mod materialize;
+mod predict;
 mod queries;
 mod reading;
 mod rules;
@@ -86,7 +87,7 @@ pub(super) fn read() -> OpenApiRouter<AppState> {
         .routes(routes!(classifiers::list))
         .routes(routes!(classifiers::get))
         .routes(routes!(classifiers::results))
-        .routes(routes!(classifiers::predict))
+        .routes(routes!(predict::predict))
         .routes(routes!(labels::live))
 }
 

@@ -6,6 +6,8 @@ pub(in crate::http) mod fake;
 mod fuzz;
 mod labels;
 mod labels_jobs;
+mod live_labels;
+mod materialize;
 mod occupancy;
 mod real;
 mod real_occupancy;

@@ -4,6 +4,8 @@ use crate::concepts::{Concepts, ConceptsConfig};
 use crate::config::{Inputs, load, mapping};
 use crate::http::config::HttpConfig;
 use crate::http::{AppState, router};
+use crate::labels::{LabelsConfig, LiveLabels};
+use crate::live::LiveConnection;
 use crate::metrics::Metrics;
 use crate::occupancy;
 use crate::projections::Projections;
@@ -50,10 +52,15 @@ impl Real {
         let runs = Runs::new(RunsConfig::default(), Arc::new(service.clone()));
         let store = occupancy::config::store(&config).expect("a folder");
         let concepts = Concepts::new(ConceptsConfig::of(&config), store.clone(), runs.clone(), Arc::new(service.clone()));
+        let live = LiveConnection::new(service.clone(), &config.live);
+        concepts.set_live(Arc::clone(live.tables()), live.limits().clone());
+        let labels = LabelsConfig::of(&config, live.limits());
+        let labels = LiveLabels::new(labels, service.clone(), concepts.clone(), runs.clone(), live.tables());
         concepts.begin(|kind| service.documents(kind));
         runs.restore(service.recorded_runs());
+        labels.begin();
         let state = AppState::new(http, Arc::new(service.clone()), runs, Projections::none(), Arc::new(Metrics::default()));
-        let state = state.with_concepts(concepts.clone());
+        let state = state.with_concepts(concepts.clone()).with_labels(labels);
         Self { service, router: router(state.clone()), state, concepts, store, _folder: folder }
     }
 
