@@ -6,10 +6,12 @@
 
 use crate::parse::Places;
 use crate::refusal::{self, Refusal};
+use crate::rewrite;
 use crate::source::{Module, Source};
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{Expr, ModModule, Parameters, Stmt, StmtFunctionDef, StmtImport, StmtImportFrom};
 use ruff_text_size::{Ranged, TextSize};
+use std::collections::BTreeSet;
 
 /// What every labelling function is called.
 pub const FUNCTION: &str = "labeling_function";
@@ -41,6 +43,9 @@ const DISALLOWED_NAMES: &[(&str, &str)] = &[
     ("help", "help("),
 ];
 
+/// Of these, names that code may use for something of its own: nothing of the interpreter is behind them then.
+const ORDINARY_WORDS: &[&str] = &["dir", "exit", "file", "hash", "help", "id", "input", "quit", "type", "vars"];
+
 const DISALLOWED_MODULES: &[&str] = &["os", "sys", "subprocess"];
 
 /// What the interpreter lacks or does in another way, by the name of the attribute.
@@ -53,7 +58,7 @@ const UNSUPPORTED_ATTRIBUTES: &[(&str, &str)] = &[
 
 /// Reads the whole tree; the definition of the function when all is well.
 pub fn check<'a>(tree: &'a ModModule, source: &Source, places: &Places<'_>) -> Result<&'a StmtFunctionDef, Refusal> {
-    let mut walk = Walk { places, source, refusal: None };
+    let mut walk = Walk { places, source, own: rewrite::shadowed(tree), refusal: None };
     walk.visit_body(&tree.body);
     if let Some(refusal) = walk.refusal {
         return Err(refusal);
@@ -89,6 +94,8 @@ pub fn parameter(parameters: &Parameters) -> Option<&str> {
 struct Walk<'s, 'p> {
     places: &'s Places<'p>,
     source: &'s Source,
+    /// Names that the code gives a meaning to.
+    own: BTreeSet<String>,
     refusal: Option<Refusal>,
 }
 
@@ -152,6 +159,9 @@ impl Walk<'_, '_> {
     fn name(&mut self, at: TextSize, name: &str) {
         if is_dunder(name) {
             return self.disallow(at, name);
+        }
+        if ORDINARY_WORDS.contains(&name) && self.own.contains(name) {
+            return;
         }
         if let Some((_, keyword)) = DISALLOWED_NAMES.iter().find(|(disallowed, _)| *disallowed == name) {
             self.disallow(at, keyword);

@@ -25,12 +25,13 @@ use ruff_python_ast::{Expr, ExprCall, ExprGenerator, ModModule, Operator, Stmt, 
 use ruff_text_size::{Ranged, TextRange, TextSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use syntax::{function_names_inside, helper, holds_nan, names_lines, quoted, text_literal};
+use syntax::{consumes, function_names_inside, helper, holds_nan, is_search, names_lines, quoted, text_literal};
 
 mod names;
 mod syntax;
 
-use names::{modules, shadowed, stateless};
+pub use names::shadowed;
+use names::{modules, stateless};
 
 /// What the interpreter runs, and how its lines are the user's.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<
         modules: modules(tree, source),
         from_re: BTreeSet::new(),
         patterns: Vec::new(),
+        called: BTreeSet::new(),
+        consumed: BTreeSet::new(),
         shadowed: shadowed(tree),
         refusal: None,
     };
@@ -166,6 +169,9 @@ struct Walk<'p, 't> {
     from_re: BTreeSet<String>,
     /// Patterns that are compiled once.
     patterns: Vec<String>,
+    /// Where functions that are called begin, and generators that are used up at once.
+    called: BTreeSet<TextSize>,
+    consumed: BTreeSet<TextSize>,
     shadowed: BTreeSet<String>,
     refusal: Option<Refusal>,
 }
@@ -221,6 +227,10 @@ impl Walk<'_, '_> {
         let generator = call.arguments.args.iter().find_map(Expr::as_generator_expr);
         if self.searches(call) {
             self.pattern(call);
+        }
+        self.called.insert(call.func.start());
+        if let Some(generator) = generator.filter(|_| consumes(&call.func)) {
+            self.consumed.insert(generator.start());
         }
         let Expr::Name(function) = &*call.func else {
             return;
@@ -348,6 +358,9 @@ impl Walk<'_, '_> {
                 }
                 self.refused(attribute.start(), &format!("math.{name}"), "use math.sqrt or sum");
             }
+            Some(Module::Re) if is_search(name) && !self.called.contains(&attribute.start()) => {
+                self.refused(attribute.start(), &format!("re.{name} other than called"), "call it where it is needed");
+            }
             Some(Module::Re) if matches!(name, "A" | "ASCII" | "X" | "VERBOSE" | "L" | "LOCALE" | "DEBUG") => {
                 self.refused(attribute.start(), &format!("re.{name}"), "write the pattern out");
             }
@@ -355,6 +368,23 @@ impl Walk<'_, '_> {
                 self.refused(attribute.start(), ".format of a text that is not written there", "use an f-string");
             }
             _ => {}
+        }
+    }
+
+    /// What is put right is put right where it is called by its name; under another one it would not be.
+    fn name(&mut self, name: &ruff_python_ast::ExprName) {
+        let text = name.id.as_str();
+        let module = self.modules.get(text).filter(|module| **module != Module::Datetime);
+        if module.is_some() {
+            // Names before a dot are not visited.
+            self.refused(name.start(), &format!("the name {text} for anything but the module"), "call a function of it");
+        }
+        let replaced = matches!(text, "any" | "all" | "divmod" | "pow" | "round");
+        if (replaced || self.from_re.contains(text)) && !self.called.contains(&name.start()) {
+            self.refused(name.start(), &format!("{text} other than called"), "call it where it is needed");
+        }
+        if replaced && self.shadowed.contains(text) {
+            self.refused(name.start(), &format!("another meaning of {text}"), "choose another name");
         }
     }
 
@@ -388,7 +418,7 @@ impl Walk<'_, '_> {
                 for alias in &import.names {
                     let bound = alias.asname.as_ref().unwrap_or(&alias.name);
                     match alias.name.as_str() {
-                        "match" | "search" | "fullmatch" | "findall" | "finditer" | "split" | "sub" | "subn" | "compile" => {
+                        name if is_search(name) => {
                             self.from_re.insert(bound.to_string());
                         }
                         "escape" | "I" | "IGNORECASE" | "S" | "DOTALL" | "Pattern" | "Match" => {}
@@ -448,10 +478,10 @@ impl<'a> Visitor<'a> for Walk<'_, '_> {
                     self.refused(right.start(), "a search for nan in a sequence", "use math.isnan");
                 }
             }
-            Expr::Name(name) if name.id.as_str() == "statistics" && self.module_of(expression).is_some() => {
-                // As a value of its own, not before a dot.
-                self.refused(name.start(), "statistics as a value", "call a function of it");
+            Expr::Generator(generator) if !self.consumed.contains(&generator.start()) => {
+                self.refused(generator.start(), "a generator expression here", "use a list in brackets, or a loop");
             }
+            Expr::Name(name) => self.name(name),
             _ => {}
         }
         if let Expr::Attribute(attribute) = expression

@@ -232,6 +232,9 @@ fn columns_are_told() {
     let told = |code: &str| function(code).expect("a function").columns();
     assert_eq!(told("def labeling_function(r):\n    return r['b'] if r.a > 1 or 'd' in r else r.get('c', r['a'])\n"), ["a", "b", "c", "d"]);
     assert_eq!(told("def labeling_function(row):\n    return len(row)\n"), Vec::<String>::new());
+    // Words that are builtins, too, are names like others.
+    let words = "def labeling_function(row):\n    id = row['x']\n    type = 'a'\n    return 1 if id == 3 and type == 'a' else 2\n";
+    assert_eq!((told(words), function(words).map(|function| function.tier().clone())), (vec!["x".to_owned()], Ok(Tier::Compiled)));
     let none = Source {
         allowed_imports: [Module::Re].into_iter().collect(),
         ..source("import math\ndef labeling_function(row):\n    return 1\n")

@@ -155,6 +155,25 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("from asyncio import run\n    return 1", "Module 'asyncio' is not in allowed imports list"),
     ("return '{0.__class__}'.format(row)", ""),
     ("def __dl_any(a, b):\n        return 1\n    return 1", "Disallowed keyword '__dl_any' found in custom code"),
+    ("return f'{().__class__}'", "Disallowed keyword '__class__' found in custom code"),
+    ("return [eval for x in [1]]", "Disallowed keyword 'eval(' found in custom code"),
+    ("r = round\n    return r(2.675, 2)", "round other than called is not supported in labelling functions: call it where it is needed"),
+    (
+        "m = re\n    return m.match('a$', 'a')",
+        "the name re for anything but the module is not supported in labelling functions: call a function of it",
+    ),
+    (
+        "m = re.match\n    return m('a$', 'a')",
+        "re.match other than called is not supported in labelling functions: call it where it is needed",
+    ),
+    (
+        "g = (x for x in [1])\n    return 1",
+        "a generator expression here is not supported in labelling functions: use a list in brackets, or a loop",
+    ),
+    (
+        "re = 1\n    return re.match('a', 'a')",
+        "the name re for anything but the module is not supported in labelling functions: call a function of it",
+    ),
     ("return type(row)", "Disallowed keyword 'type(' found in custom code"),
     ("global X\n    return 1", "global is not supported in labelling functions: a vote may depend on its row only"),
     ("return datetime.datetime.now()", ".now is not supported in labelling functions: a vote may depend on the row only, not on the time"),

@@ -69,3 +69,22 @@ pub fn holds_nan(expression: &Expr) -> bool {
         _ => false,
     })
 }
+
+/// Functions of `re` that take a pattern.
+pub fn is_search(name: &str) -> bool {
+    matches!(name, "match" | "search" | "fullmatch" | "findall" | "finditer" | "split" | "sub" | "subn" | "compile")
+}
+
+/// Functions that use up their argument before they return, so that a list does as well as a generator.
+pub fn consumes(function: &Expr) -> bool {
+    match function {
+        Expr::Name(name) => {
+            let all = ["all", "any", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple"];
+            all.contains(&name.id.as_str())
+        }
+        Expr::Attribute(attribute) => {
+            attribute.attr.as_str() == "join" || matches!(&*attribute.value, Expr::Name(name) if name.id.as_str() == "statistics")
+        }
+        _ => false,
+    }
+}
