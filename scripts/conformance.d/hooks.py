@@ -15,6 +15,10 @@ PARTLY_TAKEN = {"/api/ingest-batch", "/api/wifi-sessions"}
 TOO_LONG = ("a heat map has at most", "a question may be of at most")
 # A schema counts characters, the server bytes.
 COUNTED_IN_BYTES = " bytes"
+# Refusals that follow from what the server has: something is used by others, not materialised, not active, or at its end.
+OF_THE_STATE = {"run_not_cancellable", "in_use", "refused"}
+# Which names are taken, and what belongs to what, is nothing that a schema knows; nor is it what SQL means, or how deep objects are nested.
+OF_THE_CATALOG = ("already exists", "already exists in this concept")
 
 
 def is_excusable(error, body, query):
@@ -32,6 +36,10 @@ def is_excusable(error, body, query):
     # … nor where the spaces of a tree lie.
     if error["detail"].startswith("would make a cycle"):
         return True
+    if error["detail"].endswith(OF_THE_CATALOG) or "does not belong to concept" in error["detail"]:
+        return True
+    if field == "sql_query" or error["detail"].startswith("is nested deeper"):
+        return True
     return field in OPAQUE_FIELDS or field in JUDGED_BY_THE_CLOCK or error["detail"].endswith(COUNTED_IN_BYTES)
 
 
@@ -45,7 +53,7 @@ def filter_failure(context, failure, case, response):
     if kind != "RejectedPositiveData" or response.status_code != 400:
         return True
     body = response.json()
-    if body["code"] == "run_not_cancellable":
+    if body["code"] in OF_THE_STATE:
         return False
     # A request is excused when all that is wrong with it is; an event of a batch is told under `rejected`.
     faults = body.get("errors", []) + body.get("rejected", [])

@@ -257,6 +257,21 @@ async fn the_description_is_complete_in_itself() {
         "/dagster/runs/{run_id}/cancel",
         "/dagster/assets",
         "/dagster/health",
+        "/database-connections",
+        "/database-connections/{conn_id}",
+        "/concepts",
+        "/concepts/{c_id}",
+        "/concepts/{c_id}/values",
+        "/concepts/{c_id}/values/{cv_id}",
+        "/concepts/{c_id}/indexes",
+        "/concepts/{c_id}/indexes/{index_id}",
+        "/concepts/{c_id}/rules",
+        "/concepts/{c_id}/rules/{r_id}",
+        "/concepts/{c_id}/features",
+        "/concepts/{c_id}/features/{feature_id}",
+        "/concepts/{c_id}/catalog",
+        "/concepts/{c_id}/catalog/materialized",
+        "/concepts/{c_id}/catalog/stats",
     ] {
         assert!(paths.contains_key(path), "{path} is not described");
     }
