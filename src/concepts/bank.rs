@@ -2,23 +2,21 @@
 //!
 //! What it promises:
 //! - What is learned from is what [`select`] leaves of the labels: sure ones, of every class not many times more than of the rarest.
-//! - Columns that are numbers are features, times as seconds since 1970 and truth as 0 or 1; others are left out, and so are columns
-//!   without any value and keys. What is missing counts as 0.
+//! - Features are the columns that can be learned from (see `columns`), without those that have no value in what was selected. What is
+//!   missing counts as 0.
 //! - The same labels, features and settings give the same models. A model that fails is told and left out.
 //!
 //! Known limitation: `n_estimators` and `max_depth` are kept and have no effect; every model has the settings of its own.
 
-use super::cells;
-use super::join::{Joined, Rows};
+use super::columns::{Column, Source, columns, values};
 use super::record::Id;
-use arrow_schema::DataType;
 use desireline_learning::classifiers::prepare::{self, Imputation, Preparation};
 use desireline_learning::classifiers::select::{self, Method, SelectSettings, Selection};
 use desireline_learning::classifiers::{
     BankData, BankSettings, Entry, Kind, Model, ModelError, SelectError, Stop, Table, Trained, importances, ranked, train_bank,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -123,81 +121,6 @@ impl From<SelectError> for BankError {
     fn from(error: SelectError) -> Self {
         if matches!(error, SelectError::TooFew { .. }) { Self::TooFew(error) } else { Self::Select(error) }
     }
-}
-
-/// A table that features come from: the index, or that of a feature.
-pub struct Source {
-    /// Nothing for the index.
-    pub feature_id: Option<Id>,
-    pub rows: Rows,
-    pub joined: Joined,
-    /// Its column of keys, which is no feature.
-    pub key: String,
-}
-
-/// How a feature is written in a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FeatureType {
-    Number,
-    Time,
-    Flag,
-}
-
-/// A column that is learned from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Column {
-    /// Unique in the bank.
-    pub name: String,
-    pub feature_id: Option<Id>,
-    /// Its name in its table.
-    pub column: String,
-    pub feature_type: FeatureType,
-}
-
-/// The columns that can be learned from, and the names of those that cannot.
-pub fn columns(sources: &[Source]) -> (Vec<Column>, Vec<String>) {
-    let (mut found, mut dropped, mut names): (Vec<Column>, Vec<String>, BTreeSet<String>) = Default::default();
-    for source in sources {
-        for field in source.rows.schema.fields().iter().filter(|field| *field.name() != source.key) {
-            let feature_type = match field.data_type() {
-                DataType::Boolean => FeatureType::Flag,
-                DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => FeatureType::Time,
-                data_type if cells::is_numeric(data_type) => FeatureType::Number,
-                _ => {
-                    dropped.push(field.name().clone());
-                    continue;
-                }
-            };
-            let suffix = source.feature_id.map_or_else(|| "_index".to_owned(), |id| format!("_feat{id}"));
-            let mut name = field.name().clone();
-            while !names.insert(name.clone()) {
-                name.push_str(&suffix);
-            }
-            found.push(Column { name, feature_id: source.feature_id, column: field.name().clone(), feature_type });
-        }
-    }
-    (found, dropped)
-}
-
-/// What the rows have in the columns; what is missing is not a number.
-fn values(sources: &[Source], columns: &[Column], rows: &[usize]) -> Vec<(String, Vec<f64>)> {
-    let of = |column: &Column| {
-        let source = sources.iter().find(|source| source.feature_id == column.feature_id)?;
-        let place = source.rows.column(&column.column).ok()?;
-        let value = |row: &usize| {
-            let at = source.joined.rows[*row]?;
-            cells::number(source.rows.array(at, place), at.1 as usize)
-        };
-        Some(rows.iter().map(|row| value(row).unwrap_or(f64::NAN)).collect())
-    };
-    let missing = || vec![f64::NAN; rows.len()];
-    columns.iter().map(|column| (column.name.clone(), of(column).unwrap_or_else(missing))).collect()
-}
-
-/// The rows as a table for [`Exported::predict`].
-pub fn table(sources: &[Source], columns: &[Column], rows: &[usize]) -> Result<Table, BankError> {
-    Ok(Table::from_columns(values(sources, columns, rows))?)
 }
 
 /// Labels to learn from.
@@ -459,4 +382,91 @@ fn told(importances: Vec<desireline_learning::classifiers::importances::Importan
     told.sort_by(|a, b| b.importance.total_cmp(&a.importance));
     told.truncate(IMPORTANCES_MAX);
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::tests::{floats, macs, source};
+    use super::super::columns::{Source, table};
+    use super::*;
+    use std::sync::Arc;
+
+    /// 100 samples of three classes: of the third 4 are sure, 8 more somewhat.
+    fn labels() -> Labels {
+        let confidence = |row: usize| match row {
+            0..88 => 0.9,
+            88..92 => 0.75,
+            _ => 0.56,
+        };
+        let class = |row: usize| if row < 44 { 0 } else { 1 + usize::from(row >= 88) };
+        let probabilities = |row: usize| -> [f64; 3] {
+            let rest = (1.0 - confidence(row)) / 2.0;
+            std::array::from_fn(|at| if at == class(row) { confidence(row) } else { rest })
+        };
+        Labels {
+            labels: (0..100).map(|row| class(row) as i64).collect(),
+            probabilities: Some((0..100).flat_map(probabilities).collect()),
+            names: ["A", "B", "C"].map(str::to_owned).to_vec(),
+            cv_ids: vec![4, 7, 9],
+        }
+    }
+
+    fn trained(labels: &Labels, sources: &[Source], config: &BankConfig) -> Result<Bank, BankError> {
+        let training = Training {
+            threads: 1,
+            stop: Stop::default(),
+            clock: Arc::new(|| Duration::ZERO),
+            model_time_max: Duration::from_secs(1),
+            on_done: &|_| {},
+        };
+        train(&[Kind::GaussianNB, Kind::DummyClassifier, Kind::DecisionTreeClassifier], labels, sources, config, &training)
+    }
+
+    fn telling() -> Vec<Source> {
+        let x =
+            (0..100).map(|row| Some(if row < 44 { 0.0 } else { 10.0 + f64::from(u8::from(row >= 88)) * 10.0 } + f64::from(row) / 100.0));
+        vec![source(None, vec![("mac", macs(100))]), source(Some(1), vec![("mac", macs(100)), ("x", floats(x))])]
+    }
+
+    #[test]
+    fn the_threshold_is_lowered_until_every_class_has_enough() {
+        let bank = trained(&labels(), &telling(), &BankConfig::default()).expect("a bank");
+        assert!((bank.results.threshold_used - 0.55).abs() < 1e-9, "{}", bank.results.threshold_used);
+        let stats = &bank.results.filtering_stats;
+        assert_eq!(stats.class_distribution_after_filter["C"], 12);
+        assert_eq!(
+            (stats.class_distribution_after_filter["A"], stats.class_distribution_after_filter["B"]),
+            (36, 36),
+            "three times the smallest"
+        );
+        assert_eq!((stats.samples_before_filter, stats.samples_after_filter, stats.filter_retention_rate), (100, 84, 0.84));
+        let scores: Vec<f64> = bank.results.model_scores.iter().map(|score| score.accuracy).collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b) && scores[0] == 1.0, "{scores:?}");
+        assert_eq!((bank.results.n_train, bank.results.n_test), (67, 17));
+    }
+
+    #[test]
+    fn a_model_that_was_written_says_the_same_when_it_is_read() {
+        let bank = trained(&labels(), &telling(), &BankConfig::default()).expect("a bank");
+        let exported = Exported::from_json(&bank.model.expect("a model")).expect("it is read");
+        let sources = telling();
+        let said = exported.predict(&table(&sources, &exported.features, &[0, 50, 99]).expect("a table")).expect("predictions");
+        assert_eq!(said.iter().map(|one| (one.cv_id, one.name.as_str())).collect::<Vec<_>>(), [(4, "A"), (7, "B"), (9, "C")]);
+        assert!(Exported::from_json(b"{}").is_err());
+        let again = trained(&labels(), &telling(), &BankConfig::default()).expect("a bank");
+        assert_eq!(again.results, bank.results, "the same, whenever it is trained");
+    }
+
+    #[test]
+    fn too_little_to_learn_from_is_told() {
+        let text = vec![source(Some(1), vec![("mac", macs(100)), ("t", macs(100)), ("none", floats((0..100).map(|_| None)))])];
+        let error = trained(&labels(), &text, &BankConfig::default()).err().expect("no features");
+        assert_eq!((error.code(), error.to_string().contains("text columns t")), ("no_features", true), "{error}");
+        let one = Labels { labels: vec![0; 100], probabilities: None, ..labels() };
+        let error = trained(&one, &telling(), &BankConfig::default()).err().expect("one class");
+        assert_eq!(error.code(), "one_class");
+        let none = Labels { labels: vec![-1; 100], ..labels() };
+        let error = trained(&none, &telling(), &BankConfig::default()).err().expect("nothing");
+        assert!(error.to_string().starts_with("fewer than 2 samples remain"), "{error}");
+    }
 }

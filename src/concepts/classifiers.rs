@@ -2,7 +2,7 @@
 //!
 //! What it promises:
 //! - Labels are those that the Snorkel job has written; every thing is joined with its row of the index and of every feature, if there is one
-//!   (see `join`; what becomes of the columns stands in `bank`).
+//!   (see `join`; what becomes of the columns stands in `columns`).
 //! - The same tables and settings give the same models, also when a run begins anew after a crash.
 //! - Results are entered in one commit, after the best model has been written. Predictions of a completed job are made with that one.
 //! - A job ends FAILED, with the reason, when too few labels, classes or features are left to learn from.
@@ -15,9 +15,10 @@
 //! - Labels, index and features are held in memory while they are joined.
 //! - Predictions for things that are named read the tables of the features anew.
 
-use super::bank::{self, Bank, BankConfig, BankError, BankResults, Exported, Labels, Predicted, Source, Training};
+use super::bank::{self, Bank, BankConfig, BankError, BankResults, Exported, Labels, Predicted, Training};
 use super::book::Shelf;
 use super::cells::{self, Key};
+use super::columns::{self, Source};
 use super::jobs::StopOnDrop;
 use super::join::{self, Entities, NoColumn, Rows};
 use super::record::{ClassifierJob, Feature, Id, Index, JobStatus, OutputType, SnorkelJob};
@@ -166,7 +167,7 @@ impl Concepts {
         let found = blocking(move || {
             let wanted = tables.find(&entity_ids)?;
             let sources = tables.sources(&results.entity_column).map_err(|error| ConceptError::Refused(error.to_string()))?;
-            bank::table(&sources, &features, &wanted).map_err(|error| ConceptError::Refused(error.to_string()))
+            columns::table(&sources, &features, &wanted).map_err(|error| ConceptError::Refused(error.to_string()))
         });
         let table = found.await.map_err(unreadable)??;
         say(model, table).await

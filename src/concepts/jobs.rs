@@ -233,13 +233,10 @@ pub(super) fn keep(inner: &Arc<Inner>) -> JoinHandle<()> {
         loop {
             let Some(alive) = inner.upgrade() else { return };
             if alive.runs.restored() {
-                let open = std::mem::take(&mut unsubmitted);
-                for (result, job) in [
-                    (alive.close_ended::<SnorkelJob>(&open.snorkel).await, SnorkelJob::RUN),
-                    (alive.close_ended::<ClassifierJob>(&open.classifier).await, ClassifierJob::RUN),
-                ] {
-                    if let Err(error) = result {
-                        tracing::warn!(job, %error, "jobs whose runs have ended could not be closed; the next change tries again");
+                match alive.close_all(&unsubmitted).await {
+                    Ok(()) => unsubmitted = Unsubmitted::default(),
+                    Err(error) => {
+                        tracing::warn!(%error, "jobs whose runs have ended could not be closed; the next change tries again");
                     }
                 }
             }
@@ -271,6 +268,11 @@ impl Inner {
     pub(super) fn register_jobs(self: &Arc<Self>) {
         self.runs.register(SnorkelJob::RUN, Arc::new(SnorkelPipeline(Arc::downgrade(self))));
         self.runs.register(ClassifierJob::RUN, Arc::new(ClassifierPipeline(Arc::downgrade(self))));
+    }
+
+    async fn close_all(&self, unsubmitted: &Unsubmitted) -> Result<(), ConceptError> {
+        self.close_ended::<SnorkelJob>(&unsubmitted.snorkel).await?;
+        self.close_ended::<ClassifierJob>(&unsubmitted.classifier).await
     }
 
     async fn close_ended<J: JobRecord>(&self, unsubmitted: &[Id]) -> Result<(), ConceptError> {

@@ -19,30 +19,30 @@
 //! - A page of predictions reads all pages before it.
 
 use super::book::Shelf;
-use super::cells::{self, Key};
 use super::jobs::StopOnDrop;
 use super::join::{Entities, Rows};
 use super::label::{self, Labelled};
-use super::record::{ClassifierJob, Id, Index, JobStatus, LabelingFunction, LfConfig, OutputType, Rule, SnorkelConfig, SnorkelJob, Value};
-use super::voting::{self, Classes, RowFault, Said};
+use super::record::{ClassifierJob, Id, Index, JobStatus, LabelingFunction, LfConfig, OutputType, Rule, SnorkelConfig, SnorkelJob};
+use super::results::{batches, results};
+use super::voting::{self, Classes, Said};
 use super::{ConceptError, Concepts, Draft, Inner, functions, removal, tables};
 use crate::runs::{Job, LogLevel, RunContext, RunError};
-use arrow_array::builder::{Float64Builder, ListBuilder};
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use async_trait::async_trait;
 use desireline_labelling::Function;
 use desireline_learning::label_model::{LabelModelError, Votes};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+pub(super) use super::results::rounded;
+pub use super::results::{LfResult, OverallStats, Predictions, Results};
+
 /// Functions of one job.
 const LFS_MAX: usize = 1_000;
-/// Rows of one batch of an object.
-const BATCH_ROWS: usize = 65_536;
 
 /// A job as it is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,66 +53,6 @@ pub struct NewSnorkelJob {
     pub config: SnorkelConfig,
     /// Judged after everything else.
     pub output_type: String,
-}
-
-/// What is said of one function.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LfResult {
-    pub lf_id: Id,
-    pub name: String,
-    /// The numbers of the values that it votes for, ascending.
-    pub polarity: Vec<i64>,
-    pub coverage: f64,
-    pub overlaps: f64,
-    pub conflicts: f64,
-    pub n_votes: u64,
-    pub learned_weight: Option<f64>,
-    pub learned: bool,
-    /// Rows on which it abstains because something went wrong.
-    #[serde(default)]
-    pub errors: Vec<RowFault>,
-    /// Why it abstains everywhere.
-    #[serde(default)]
-    pub failure: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OverallStats {
-    pub n_samples: u64,
-    pub n_lfs: u64,
-    pub cardinality: u64,
-    pub total_coverage: f64,
-    pub mean_lf_coverage: f64,
-    pub mean_lf_overlaps: f64,
-    pub mean_lf_conflicts: f64,
-}
-
-/// What the record of a completed job keeps of its results.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Results {
-    pub lf_summary: Vec<LfResult>,
-    pub label_matrix_class_distribution: BTreeMap<String, u64>,
-    pub model_class_distribution: BTreeMap<String, u64>,
-    pub overall_stats: OverallStats,
-    /// The classes: the numbers of their values, ascending.
-    pub cv_ids: Vec<Id>,
-    pub cv_id_to_index: BTreeMap<Id, u64>,
-    pub cv_id_to_name: BTreeMap<Id, String>,
-    /// Shares of the classes that were fitted with.
-    pub class_balance: Vec<f64>,
-    /// Things that were fitted on.
-    pub n_trained: u64,
-    /// The column of the index whose values are the things.
-    pub entity_column: String,
-}
-
-/// A page of predictions.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Predictions {
-    pub sample_ids: Vec<i64>,
-    pub entity_ids: Vec<Json>,
-    pub probabilities: Vec<Vec<f64>>,
-    pub labels: Vec<i64>,
 }
 
 impl Concepts {
@@ -191,17 +131,6 @@ impl Concepts {
 
 fn damaged(job_id: Id) -> ConceptError {
     ConceptError::Objects(format!("the results of Snorkel job {job_id} are not what was written there"))
-}
-
-impl Predictions {
-    fn read(&mut self, batch: &RecordBatch, row: usize) -> Option<()> {
-        let column = |name: &str| batch.column_by_name(name);
-        self.sample_ids.push(cells::json(column("sample_id")?, row).as_i64()?);
-        self.entity_ids.push(cells::json(column("entity_id")?, row));
-        self.probabilities.push(cells::numbers(column("probs")?, row)?);
-        self.labels.push(cells::json(column("label")?, row).as_i64()?);
-        Some(())
-    }
 }
 
 fn check_selection(shelf: &Shelf, c_id: Id, new: &NewSnorkelJob) -> Result<(), ConceptError> {
@@ -290,7 +219,8 @@ impl Inner {
             false => format!("{} functions are too few to learn from; each counts as right in 0.7 of its votes", asked.len()),
         };
         ctx.log(LogLevel::Info, "fit", fitted);
-        let results = results(&shelf, job, &entities, &asked, &said, &labelled, &classes);
+        let functions: Vec<&LabelingFunction> = asked.iter().map(|asked| asked.lf.as_ref()).collect();
+        let results = results(&shelf, &entities, &functions, &said, &labelled, &classes);
         self.write_labels(job, &entities, &labelled, &classes).await?;
         self.enter_labels(ctx, job, &asked, &labelled, &results).await?;
         Ok(json!({"job_id": job.job_id, "n_samples": entities.len(), "result_path": object(job.job_id)}))
@@ -450,11 +380,6 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     })
 }
 
-/// What is shown of shares and scores: four digits after the point.
-pub(super) fn rounded(share: f64) -> f64 {
-    (share * 10_000.0).round() / 10_000.0
-}
-
 fn object(job_id: Id) -> String {
     format!("snorkel_results/job_{job_id}/results.parquet")
 }
@@ -488,101 +413,4 @@ fn tell(ctx: &RunContext, lf: &LabelingFunction, said: &Said) {
         let message = format!("labeling function '{}' abstains on {} rows: {}{line}: {}", lf.name, fault.rows, fault.kind, fault.message);
         ctx.log(LogLevel::Warning, "votes", message);
     }
-}
-
-fn results(
-    shelf: &Shelf,
-    job: &SnorkelJob,
-    entities: &Entities,
-    asked: &[Asked],
-    said: &[Said],
-    labelled: &Labelled,
-    classes: &Classes,
-) -> Results {
-    let name = |cv_id: Id| shelf.find::<Value>(cv_id).map_or_else(|| cv_id.to_string(), |value| value.name.clone());
-    let names: Vec<String> = classes.cv_ids().iter().map(|cv_id| name(*cv_id)).chain(["ABSTAIN".to_owned()]).collect();
-    let distribution = |counts: &[u64]| names.iter().cloned().zip(counts.iter().copied()).collect();
-    let lf = |((asked, said), judged): ((&Asked, &Said), &label::Judged)| LfResult {
-        lf_id: asked.lf.lf_id,
-        name: asked.lf.name.clone(),
-        polarity: judged.polarity.iter().map(|class| classes.cv_id(i8::try_from(*class).unwrap_or(voting::ABSTAIN))).collect(),
-        coverage: rounded(judged.coverage),
-        overlaps: rounded(judged.overlaps),
-        conflicts: rounded(judged.conflicts),
-        n_votes: judged.votes,
-        learned_weight: judged.weight.map(rounded),
-        learned: labelled.is_learned,
-        errors: said.faults.clone(),
-        failure: said.failure.clone(),
-    };
-    let mean =
-        |of: fn(&label::Judged) -> f64| rounded(labelled.functions.iter().map(of).sum::<f64>() / labelled.functions.len().max(1) as f64);
-    Results {
-        lf_summary: asked.iter().zip(said).zip(&labelled.functions).map(lf).collect(),
-        label_matrix_class_distribution: distribution(&labelled.majority),
-        model_class_distribution: distribution(&labelled.labelled),
-        overall_stats: OverallStats {
-            n_samples: labelled.labels.len() as u64,
-            n_lfs: job.lf_ids.len() as u64,
-            cardinality: classes.len() as u64,
-            total_coverage: rounded(labelled.covered),
-            mean_lf_coverage: mean(|lf| lf.coverage),
-            mean_lf_overlaps: mean(|lf| lf.overlaps),
-            mean_lf_conflicts: mean(|lf| lf.conflicts),
-        },
-        cv_ids: classes.cv_ids().to_vec(),
-        cv_id_to_index: classes.cv_ids().iter().copied().zip(0..).collect(),
-        cv_id_to_name: classes.cv_ids().iter().map(|cv_id| (*cv_id, name(*cv_id))).collect(),
-        class_balance: labelled.balance.clone(),
-        n_trained: labelled.fitted_rows as u64,
-        entity_column: entities.index.schema.field(entities.column).name().clone(),
-    }
-}
-
-/// The rows of an object.
-fn batches(entities: &Entities, labelled: &Labelled, classes: &Classes) -> Result<Vec<RecordBatch>, arrow_schema::ArrowError> {
-    let key = |row: usize| entities.index.key(entities.rows[row], entities.column);
-    let whole = |row: usize| match key(row) {
-        Some(Key::Int(number)) => i64::try_from(number).ok(),
-        _ => None,
-    };
-    let is_whole = (0..entities.len()).all(|row| whole(row).is_some());
-    let entity_type = if is_whole { DataType::Int64 } else { DataType::Utf8 };
-    let item = Arc::new(Field::new("item", DataType::Float64, false));
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("sample_id", DataType::Int64, false),
-        Field::new("entity_id", entity_type, false),
-        Field::new("probs", DataType::List(Arc::clone(&item)), false),
-        Field::new("label", DataType::Int64, false),
-        Field::new("confidence", DataType::Float64, false),
-    ]));
-    let batch = |from: usize| {
-        let rows = from..(from + BATCH_ROWS).min(entities.len());
-        let mut probs = ListBuilder::new(Float64Builder::new()).with_field(Arc::clone(&item));
-        for row in rows.clone() {
-            probs.values().append_slice(&labelled.probabilities[row * classes.len()..(row + 1) * classes.len()]);
-            probs.append(true);
-        }
-        let text = |row: usize| {
-            let at = entities.rows[row];
-            let shown = cells::json(entities.index.array(at, entities.column), at.1 as usize);
-            shown.as_str().map_or_else(|| shown.to_string(), str::to_owned)
-        };
-        let entity: ArrayRef = if is_whole {
-            Arc::new(Int64Array::from_iter_values(rows.clone().filter_map(whole)))
-        } else {
-            Arc::new(StringArray::from_iter_values(rows.clone().map(text)))
-        };
-        RecordBatch::try_new(
-            Arc::clone(&schema),
-            vec![
-                Arc::new(Int64Array::from_iter_values((0..).skip(rows.start).take(rows.len()))),
-                entity,
-                Arc::new(probs.finish()),
-                Arc::new(Int64Array::from_iter_values(labelled.labels[rows.clone()].iter().map(|label| classes.cv_id(*label)))),
-                Arc::new(Float64Array::from_iter_values(labelled.confidence[rows].iter().copied())),
-            ],
-        )
-    };
-    (0..entities.len()).step_by(BATCH_ROWS).map(batch).collect()
 }

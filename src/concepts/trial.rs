@@ -128,11 +128,12 @@ fn stretches(rows: &Rows, wanted: usize) -> Vec<RecordBatch> {
     if total <= wanted {
         return rows.batches.clone();
     }
-    let blocks = BLOCKS.min(wanted).max(1);
+    let (blocks, left_out) = (BLOCKS.min(wanted).max(1), total - wanted);
     let mut found = Vec::with_capacity(blocks);
     for block in 0..blocks {
-        let length = wanted / blocks + usize::from(block < wanted % blocks);
-        let (mut from, mut left) = (total / blocks * block, length);
+        let (begin, end) = (block * wanted / blocks, (block + 1) * wanted / blocks);
+        // What is left out lies between the stretches, so that the first and the last row are seen.
+        let (mut from, mut left) = (begin + block * left_out / (blocks - 1).max(1), end - begin);
         for batch in &rows.batches {
             if from >= batch.num_rows() {
                 from -= batch.num_rows();

@@ -17,7 +17,9 @@ use std::sync::{Mutex, PoisonError};
 /// Rows that are asked about together.
 const BATCH_ROWS: usize = 8_192;
 /// Kinds of faults of one function that are told.
-const FAULTS_MAX: usize = 20;
+const FAULTS_MAX: usize = 10;
+/// Letters of a fault's message that are told.
+const MESSAGE_MAX: usize = 300;
 /// The vote of a function that says nothing.
 pub const ABSTAIN: i8 = desireline_votes::ABSTAIN;
 
@@ -92,7 +94,7 @@ pub struct Faults(BTreeMap<(String, Option<u32>, String), u64>);
 impl Faults {
     pub fn add(&mut self, faults: &[Fault]) {
         for fault in faults {
-            let key = (word(fault.kind).to_owned(), fault.line, fault.message.clone());
+            let key = (word(fault.kind).to_owned(), fault.line, fault.message.chars().take(MESSAGE_MAX).collect());
             if self.0.len() < FAULTS_MAX || self.0.contains_key(&key) {
                 *self.0.entry(key).or_default() += fault.rows;
             }
@@ -174,4 +176,28 @@ fn vote_one(
 /// Says nothing, and why.
 pub fn silent(joined: &Joined, failure: String) -> Said {
     Said { votes: vec![ABSTAIN; joined.rows.len()], faults: Vec::new(), failure: Some(failure), outage: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_values_by_ascending_number() {
+        let classes = Classes::new([13, 11, 12, 11]);
+        assert_eq!((classes.cv_ids(), classes.len()), ([11, 12, 13].as_slice(), 3));
+        assert_eq!([11, 13, 10, -1, i64::MIN].map(|vote| classes.class(vote)), [0, 2, -1, -1, -1]);
+        assert_eq!([0, 2, 3, -1].map(|class| classes.cv_id(class)), [11, 13, -1, -1]);
+    }
+
+    #[test]
+    fn faults_are_added_up_and_the_most_frequent_come_first() {
+        let fault = |line, rows| Fault { kind: FaultKind::Exception, line: Some(line), message: "m".repeat(1_000), rows, first_row: 0 };
+        let mut faults = Faults::default();
+        faults.add(&[fault(1, 2), fault(2, 3)]);
+        faults.add(&[fault(1, 5)]);
+        faults.add(&(10..100).map(|line| fault(line, 1)).collect::<Vec<_>>());
+        let told = faults.told();
+        assert_eq!((told.len(), told[0].line, told[0].rows, told[0].message.len()), (FAULTS_MAX, Some(1), 7, MESSAGE_MAX));
+    }
 }

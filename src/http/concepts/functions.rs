@@ -1,5 +1,6 @@
 //! Labelling functions over HTTP. What they are stands in [`crate::concepts`].
 
+use super::asked::{filled, not_null};
 use super::reading::{body, id, number, numbers, page, texts};
 use super::time_text;
 use crate::concepts::functions::{APPLICABLE_MAX, CODE_BYTES_MAX, FunctionChange, NewCode, NewFunction};
@@ -276,9 +277,9 @@ pub(super) struct LabelingFunctionChange {
 
 fn read_change(fields: &mut Fields<'_>) -> FunctionChange {
     FunctionChange {
-        name: fields.text("name", NAME_BYTES_MAX).map(|name| name.into_owned()),
-        is_active: fields.flag("is_active"),
-        lf_config: read_config(fields),
+        name: filled(fields, "name", NAME_BYTES_MAX),
+        is_active: not_null(fields, "is_active", |fields| fields.flag("is_active")),
+        lf_config: not_null(fields, "lf_config", read_config),
     }
 }
 
@@ -404,7 +405,6 @@ impl From<RowFault> for LfError {
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct LfTestRow {
     /// The thing that the row is about.
-    #[schema(value_type = Option<Object>)]
     key: Value,
     /// The number of a value, or -1.
     vote: i64,

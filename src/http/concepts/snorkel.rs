@@ -52,7 +52,7 @@ pub(super) struct SettingsBody {
     #[schema(required = false, minimum = 0)]
     seed: Option<u32>,
     /// The share of each class by ascending number of its value, or `"estimate"`; uniform when absent.
-    #[schema(required = false, value_type = Option<Object>)]
+    #[schema(required = false)]
     class_balance: Option<Value>,
     /// 0 when absent.
     #[schema(required = false, minimum = 0)]
@@ -124,7 +124,7 @@ pub(super) struct SnorkelConfig {
     seed: Option<u32>,
     /// A list of shares, or `"estimate"`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = Option<Object>)]
+    #[schema(required = false)]
     class_balance: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
@@ -345,7 +345,6 @@ impl From<OverallStats> for SnorkelOverallStats {
 pub(super) struct SnorkelPredictions {
     /// Positions in the index.
     sample_ids: Vec<i64>,
-    #[schema(value_type = Vec<Object>)]
     entity_ids: Vec<Value>,
     /// By class; see `cv_id_to_index`.
     probabilities: Vec<Vec<f64>>,

@@ -315,6 +315,11 @@ async fn other_code_is_another_function_and_waits_for_approval() {
     let (status, refused) = lab.ask(Method::PATCH, &path, json!({"lf_config": {"code": "x = 1"}})).await;
     assert_eq!((status, &refused["errors"][0]["field"]), (400, &json!("code")), "{refused}");
     assert_eq!(lab.get(&path).await["lf_config"]["code"], code, "what is refused changes nothing");
+    for (change, field) in [(json!({"name": null}), "name"), (json!({"is_active": null}), "is_active"), (json!({"lf_config": {}}), "code")]
+    {
+        let (status, refused) = lab.ask(Method::PATCH, &path, change).await;
+        assert_eq!((status, &refused["errors"][0]["field"]), (400, &json!(field)), "{refused}");
+    }
 
     let lenient = Lab::with(TrainingConfig { is_toggle_lenient: true, ..TrainingConfig::default() }).await;
     lenient.posted(FUNCTIONS, new("short"), 201).await;
@@ -330,7 +335,7 @@ async fn what_is_wrong_with_a_function_is_told() {
     let cases = [
         (json!({"name": "taken"}), 400, "Labeling function with name 'taken' already exists in this concept"),
         (json!({"rule_id": 2}), 404, "Rule with ID 2 not found"),
-        (json!({"rule_id": -1}), 404, "Rule with ID 0 not found"),
+        (json!({"rule_id": -1}), 400, "rule_id: must be an integer between 0 and 9223372036854775807"),
         (json!({"applicable_cv_ids": [99, 11, 21]}), 404, "Concept value IDs [21, 99] not found for concept 1"),
         (json!({"applicable_cv_ids": []}), 400, "applicable_cv_ids: must name at least one concept value"),
         (json!({"parent_lf_id": 7}), 404, "Parent labeling function with ID 7 not found"),
@@ -341,7 +346,7 @@ async fn what_is_wrong_with_a_function_is_told() {
         assert_eq!((found, reply["detail"].as_str()), (status, Some(detail)), "{changes}");
     }
     for (code, line) in
-        [("import os\n\ndef labeling_function(row):\n    return -1\n", 1), ("x = 1\ndef labeling_function(row:\n    return -1\n", 2)]
+        [("import os\n\ndef labeling_function(row):\n    return -1\n", 1), ("def labeling_function(row):\n    return )\n", 2)]
     {
         let reply = lab.posted(FUNCTIONS, with(new("x"), json!({"code": code})), 400).await;
         assert_eq!(reply["errors"][0]["field"], "code", "{reply}");
