@@ -54,6 +54,13 @@ const UNSUPPORTED_ATTRIBUTES: &[(&str, &str)] = &[
     ("utcnow", "a vote may depend on the row only, not on the time"),
     ("today", "a vote may depend on the row only, not on the time"),
     ("format_map", "use an f-string"),
+    ("casefold", "use lower()"),
+    ("center", "use an f-string with ^"),
+    ("ctime", "use isoformat()"),
+    ("toordinal", "subtract two dates"),
+    ("lgamma", "its last digits would not be Python's"),
+    ("cbrt", "its last digits would not be Python's"),
+    ("prod", "use a loop"),
 ];
 
 /// Reads the whole tree; the definition of the function when all is well.

@@ -49,7 +49,14 @@ pub fn compile(pattern: &str, flags: Flags, method: Method) -> Option<Pattern> {
         return None;
     }
     let engine = Engine::Linear { full: method == Method::FullMatch };
-    let mut translation = Translation { engine, from: pattern.chars().peekable(), out: String::new(), depth: 0, boundary: false };
+    let mut translation = Translation {
+        engine,
+        from: pattern.chars().peekable(),
+        out: String::new(),
+        levels: vec![Level::default()],
+        groups: 0,
+        boundary: false,
+    };
     translation.all()?;
     let body = translation.out;
     let text = match method {
@@ -63,19 +70,62 @@ pub fn compile(pattern: &str, flags: Flags, method: Method) -> Option<Pattern> {
     Some(Pattern { regex, ascii_only: flags.ignore_case || translation.boundary })
 }
 
+/// A pattern for the interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    pub text: String,
+    /// Every match has a letter. After a match without, the engines go on in different places.
+    pub consumes: bool,
+    pub captures: bool,
+}
+
 /// For the interpreter. With `lines`, `$` is the end of each line, in which both agree.
-pub fn rewrite(pattern: &str, lines: bool) -> Option<String> {
+pub fn rewrite(pattern: &str, lines: bool) -> Option<Rewritten> {
     let from = pattern.chars().peekable();
-    let mut translation = Translation { engine: Engine::Backtracking { lines }, from, out: String::new(), depth: 0, boundary: false };
+    let mut translation = Translation {
+        engine: Engine::Backtracking { lines },
+        from,
+        out: String::new(),
+        levels: vec![Level::default()],
+        groups: 0,
+        boundary: false,
+    };
     translation.all()?;
-    Some(translation.out)
+    let consumes = translation.levels.pop().is_some_and(|level| level.consumes());
+    Some(Rewritten { text: translation.out, consumes, captures: translation.groups > 0 })
+}
+
+/// What is known of a group that is being read.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// The alternative at hand takes at least a letter.
+    taken: bool,
+    /// So did all before it.
+    all_taken: bool,
+    /// It is no looking around.
+    takes: bool,
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self { taken: false, all_taken: true, takes: true }
+    }
+}
+
+impl Level {
+    fn consumes(self) -> bool {
+        self.takes && self.taken && self.all_taken
+    }
 }
 
 struct Translation<'p> {
     engine: Engine,
     from: Peekable<Chars<'p>>,
     out: String,
-    depth: usize,
+    /// The groups that are open, the whole first.
+    levels: Vec<Level>,
+    /// Groups that capture.
+    groups: usize,
     /// `\b` depends on what a word is made of, which differs for other than ASCII texts.
     boundary: bool,
 }
@@ -85,20 +135,51 @@ impl Translation<'_> {
         while let Some(letter) = self.from.next() {
             match letter {
                 '\\' => self.escape()?,
-                '[' => self.class()?,
+                '[' => {
+                    self.class()?;
+                    self.took(true);
+                }
                 '(' => self.open()?,
                 ')' => {
-                    self.depth = self.depth.checked_sub(1)?;
+                    let level = self.levels.pop().filter(|_| !self.levels.is_empty())?;
                     self.out.push(')');
+                    self.took(level.consumes());
+                }
+                '|' => {
+                    self.out.push('|');
+                    if let Some(level) = self.levels.last_mut() {
+                        level.all_taken &= level.taken;
+                        level.taken = false;
+                    }
+                }
+                '.' => {
+                    self.out.push('.');
+                    self.took(true);
                 }
                 '$' => self.end()?,
                 '{' => self.count()?,
                 '*' | '+' | '?' => self.repeat(letter)?,
-                '^' | '.' | '|' => self.out.push(letter),
-                _ => self.literal(letter),
+                '^' => self.out.push(letter),
+                _ => {
+                    self.literal(letter);
+                    self.took(true);
+                }
             }
         }
-        (self.depth == 0).then_some(())
+        (self.levels.len() == 1).then_some(())
+    }
+
+    /// Something was read that takes a letter or none; what follows may make it optional.
+    fn took(&mut self, takes: bool) {
+        let mut ahead = self.from.clone();
+        let optional = match ahead.next() {
+            Some('*' | '?') => true,
+            Some('{') => !ahead.next().is_some_and(|digit| ('1'..='9').contains(&digit)),
+            _ => false,
+        };
+        if let Some(level) = self.levels.last_mut() {
+            level.taken |= takes && !optional;
+        }
     }
 
     fn backtracking(&self) -> bool {
@@ -147,8 +228,9 @@ impl Translation<'_> {
     }
 
     fn open(&mut self) -> Option<()> {
-        self.depth += 1;
+        self.levels.push(Level::default());
         if self.from.peek() != Some(&'?') {
+            self.groups += 1;
             self.out.push_str(if self.backtracking() { "(" } else { "(?:" });
             return Some(());
         }
@@ -159,6 +241,9 @@ impl Translation<'_> {
             self.take("?:");
             self.out.push_str("(?:");
         } else if let Some(start) = kept(&["?=", "?!", "?<=", "?<!"]).filter(|_| backtracking) {
+            if let Some(level) = self.levels.last_mut() {
+                level.takes = false;
+            }
             self.take(start);
             self.out.push('(');
             self.out.push_str(start);
@@ -168,6 +253,7 @@ impl Translation<'_> {
             if name.is_empty() || !simple {
                 return None;
             }
+            self.groups += 1;
             self.take(&format!("?P<{name}>"));
             self.out.push_str(&if backtracking { format!("(?P<{name}>") } else { "(?:".to_owned() });
         } else {
@@ -190,7 +276,7 @@ impl Translation<'_> {
             Engine::Linear { full } => {
                 // Without looking ahead the newline is consumed, so nothing may follow.
                 let mut rest = self.from.clone().skip_while(|&letter| letter == ')');
-                let last = rest.next().is_none() || (self.depth == 0 && self.from.peek() == Some(&'|'));
+                let last = rest.next().is_none() || (self.levels.len() == 1 && self.from.peek() == Some(&'|'));
                 if !last {
                     return None;
                 }
@@ -220,7 +306,11 @@ impl Translation<'_> {
             _ => {
                 let letter = self.character(letter)?;
                 self.literal(letter);
+                self.took(true);
             }
+        }
+        if matches!(letter, 'd' | 'D' | 'w' | 'W' | 's' | 'S') {
+            self.took(true);
         }
         Some(())
     }
@@ -316,7 +406,7 @@ mod tests {
         assert_eq!(found("a$", Method::FullMatch, "a\n"), Some(false));
         assert_eq!(found("^(a|b$)", Method::Search, "b\n"), Some(true));
         assert_eq!(found("(a$|b)c", Method::Search, "bc"), None);
-        assert_eq!(rewrite("a$b", false).as_deref(), Some(r"a(?=\n?\z)b"));
+        assert_eq!(rewrite("a$b", false).map(|pattern| pattern.text).as_deref(), Some(r"a(?=\n?\z)b"));
     }
 
     #[test]
@@ -337,7 +427,18 @@ mod tests {
             assert!(compile(pattern, Flags::default(), Method::Search).is_none(), "{pattern}");
         }
         assert!(compile("a", Flags { multi_line: true, ..Flags::default() }, Method::Search).is_none());
-        assert_eq!(rewrite(r"(?<!a)(?P<x>b)\1", false).as_deref(), Some(r"(?<!a)(?P<x>b)\1"));
+        assert_eq!(rewrite(r"(?<!a)(?P<x>b)\1", false).map(|pattern| pattern.text).as_deref(), Some(r"(?<!a)(?P<x>b)\1"));
+    }
+
+    #[test]
+    fn patterns_that_may_match_nothing_are_told() {
+        let consumes = |pattern: &str| rewrite(pattern, false).expect("a pattern").consumes;
+        for pattern in ["a", r"\w+", "(a|b)", "a*b", "(?:ab)+", "[a]{2}", "x|y", r"\d{1,3}"] {
+            assert!(consumes(pattern), "{pattern}");
+        }
+        for pattern in ["", "a*", "a|", "(a|b*)", "(?=a)", r"\b", "^$", "(ab)?", "[a]{0,2}", "a{,2}", "(?:a?)+"] {
+            assert!(!consumes(pattern), "{pattern}");
+        }
     }
 
     #[test]

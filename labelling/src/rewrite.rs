@@ -16,22 +16,23 @@
 use crate::check::FUNCTION;
 use crate::facts::Facts;
 use crate::parse::Places;
-use crate::pattern;
 use crate::prelude;
 use crate::refusal::{self, Refusal};
 use crate::source::{ABSTAIN, Module, Source, constant_name};
-use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
-use ruff_python_ast::{Expr, ExprCall, ExprGenerator, ModModule, Operator, Stmt, UnaryOp};
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_interpolated_string_element, walk_stmt};
+use ruff_python_ast::{Expr, ExprCall, ExprGenerator, InterpolatedStringElement, ModModule, Operator, Stmt, UnaryOp};
 use ruff_text_size::{Ranged, TextRange, TextSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use syntax::{consumes, function_names_inside, helper, holds_nan, is_search, names_lines, quoted, text_literal};
+use syntax::{consumes, function_names_inside, helper, holds_nan, is_search, quoted, text_literal};
 
+mod imports;
 mod names;
+mod patterns;
 mod syntax;
 
 pub use names::shadowed;
-use names::{modules, stateless};
+use names::{attributes, modules, stateless};
 
 /// What the interpreter runs, and how its lines are the user's.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
@@ -68,7 +69,8 @@ pub fn script(tree: &ModModule, source: &Source, facts: &Facts, places: &Places<
         edits: Vec::new(),
         prelude: BTreeSet::new(),
         modules: modules(tree, source),
-        from_re: BTreeSet::new(),
+        from_re: BTreeMap::new(),
+        methods: attributes(tree),
         patterns: Vec::new(),
         called: BTreeSet::new(),
         consumed: BTreeSet::new(),
@@ -166,7 +168,9 @@ struct Walk<'p, 't> {
     prelude: BTreeSet<&'static str>,
     modules: BTreeMap<String, Module>,
     /// Functions that were imported from `re`.
-    from_re: BTreeSet<String>,
+    from_re: BTreeMap<String, String>,
+    /// Every method and attribute in the code.
+    methods: BTreeSet<String>,
     /// Patterns that are compiled once.
     patterns: Vec<String>,
     /// Where functions that are called begin, and generators that are used up at once.
@@ -229,6 +233,12 @@ impl Walk<'_, '_> {
             self.pattern(call);
         }
         self.called.insert(call.func.start());
+        if let Expr::Attribute(method) = &*call.func
+            && method.attr.as_str() == "strftime"
+            && !matches!(call.arguments.args.first(), Some(Expr::StringLiteral(format)) if !format.value.to_str().contains("%f"))
+        {
+            self.refused(call.start(), "strftime with %f, or with a format that is not written there", "use .microsecond");
+        }
         if let Some(generator) = generator.filter(|_| consumes(&call.func)) {
             self.consumed.insert(generator.start());
         }
@@ -276,56 +286,6 @@ impl Walk<'_, '_> {
             Piece::Text("))".to_owned()),
         ];
         self.edits.push(Edit { range, pieces });
-    }
-
-    /// A function of `re` whose first argument is a pattern.
-    fn searches(&self, call: &ExprCall) -> bool {
-        match &*call.func {
-            Expr::Attribute(attribute) => self.module_of(&attribute.value) == Some(Module::Re) && attribute.attr.as_str() != "escape",
-            Expr::Name(name) => self.from_re.contains(name.id.as_str()),
-            _ => false,
-        }
-    }
-
-    /// The name of a compiled pattern, for a call of which only the pattern and the subject matter.
-    fn prepared(&mut self, call: &ExprCall, pattern: &str) -> Option<String> {
-        let Expr::Attribute(function) = &*call.func else { return None };
-        let plain = call.arguments.keywords.is_empty() && call.arguments.args.len() == 2 && !call.arguments.args[1].is_starred_expr();
-        let finds = matches!(function.attr.as_str(), "match" | "search" | "fullmatch");
-        if !plain || !finds {
-            return None;
-        }
-        let at = self.patterns.iter().position(|known| known == pattern).unwrap_or_else(|| {
-            self.patterns.push(pattern.to_owned());
-            self.patterns.len() - 1
-        });
-        Some(format!("__dl_pattern{at}.{}", function.attr))
-    }
-
-    fn replace_call(&mut self, call: &ExprCall, function: &str) {
-        let subject = call.arguments.args[1].range();
-        let pieces = vec![Piece::Text(format!("{function}((")), Piece::Source(subject), Piece::Text("))".to_owned())];
-        self.edits.push(Edit { range: call.range(), pieces });
-    }
-
-    fn pattern(&mut self, call: &ExprCall) {
-        let Some(pattern) = call.arguments.args.first() else { return };
-        let by_name = call.arguments.keywords.iter().map(|keyword| &keyword.value);
-        let lines = call.arguments.args.iter().skip(1).chain(by_name).any(names_lines);
-        match pattern {
-            Expr::StringLiteral(literal) => match pattern::rewrite(literal.value.to_str(), lines) {
-                Some(rewritten) => match self.prepared(call, &rewritten) {
-                    Some(name) => self.replace_call(call, &name),
-                    None => self.replace(literal.range, quoted(&rewritten)),
-                },
-                None => self.refused(pattern.start(), "this regular expression", "see the list of supported patterns"),
-            },
-            _ => {
-                let Some(check) = self.need("__dl_pattern") else { return };
-                let pieces = vec![Piece::Text(format!("{check}(")), Piece::Source(pattern.range()), Piece::Text(")".to_owned())];
-                self.edits.push(Edit { range: pattern.range(), pieces });
-            }
-        }
     }
 
     /// Comparisons count as 0 and 1 in arithmetic.
@@ -380,60 +340,11 @@ impl Walk<'_, '_> {
             self.refused(name.start(), &format!("the name {text} for anything but the module"), "call a function of it");
         }
         let replaced = matches!(text, "any" | "all" | "divmod" | "pow" | "round");
-        if (replaced || self.from_re.contains(text)) && !self.called.contains(&name.start()) {
+        if (replaced || self.from_re.contains_key(text)) && !self.called.contains(&name.start()) {
             self.refused(name.start(), &format!("{text} other than called"), "call it where it is needed");
         }
         if replaced && self.shadowed.contains(text) {
             self.refused(name.start(), &format!("another meaning of {text}"), "choose another name");
-        }
-    }
-
-    fn import(&mut self, statement: &Stmt) {
-        match statement {
-            Stmt::Import(import) if import.names.iter().any(|alias| alias.name.as_str() == "statistics") => {
-                let others = import.names.iter().filter(|alias| alias.name.as_str() != "statistics");
-                let others: Vec<_> = others
-                    .map(|alias| match &alias.asname {
-                        Some(bound) => format!("{} as {bound}", alias.name),
-                        None => alias.name.to_string(),
-                    })
-                    .collect();
-                let text = if others.is_empty() { "pass".to_owned() } else { format!("import {}", others.join(", ")) };
-                self.replace(import.range, text);
-            }
-            Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "statistics") => {
-                let mut text = String::new();
-                for alias in &import.names {
-                    let bound = alias.asname.as_ref().unwrap_or(&alias.name);
-                    match self.need(&format!("__dl_statistics_{}", alias.name)) {
-                        Some(function) => {
-                            let _ = write!(text, "{}{bound} = {function}", if text.is_empty() { "" } else { "; " });
-                        }
-                        None => self.refused(alias.start(), &format!("statistics.{}", alias.name), "see the list of supported functions"),
-                    }
-                }
-                self.replace(import.range, text);
-            }
-            Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "re") => {
-                for alias in &import.names {
-                    let bound = alias.asname.as_ref().unwrap_or(&alias.name);
-                    match alias.name.as_str() {
-                        name if is_search(name) => {
-                            self.from_re.insert(bound.to_string());
-                        }
-                        "escape" | "I" | "IGNORECASE" | "S" | "DOTALL" | "Pattern" | "Match" => {}
-                        other => self.refused(alias.start(), &format!("{other} from re"), "import re itself"),
-                    }
-                }
-            }
-            Stmt::ImportFrom(import) if import.module.as_ref().is_some_and(|module| module.as_str() == "math") => {
-                for alias in &import.names {
-                    if matches!(alias.name.as_str(), "hypot" | "fsum" | "dist" | "sumprod" | "fma") {
-                        self.refused(alias.start(), &format!("math.{}", alias.name), "use math.sqrt or sum");
-                    }
-                }
-            }
-            _ => {}
         }
     }
 }
@@ -456,6 +367,15 @@ impl<'a> Visitor<'a> for Walk<'_, '_> {
         walk_stmt(self, statement);
     }
 
+    fn visit_interpolated_string_element(&mut self, element: &'a InterpolatedStringElement) {
+        if let InterpolatedStringElement::Interpolation(inner) = element
+            && inner.debug_text.is_some()
+        {
+            self.refused(inner.range.start(), "= in an f-string", "write the name as text");
+        }
+        walk_interpolated_string_element(self, element);
+    }
+
     fn visit_expr(&mut self, expression: &'a Expr) {
         match expression {
             Expr::Call(call) => self.call(call),
@@ -464,6 +384,8 @@ impl<'a> Visitor<'a> for Walk<'_, '_> {
                 self.refused(expression.start(), "% formatting", "use an f-string");
             }
             Expr::BinOp(binary) if helper(binary.op).is_some() => {
+                self.operand(&binary.left);
+                self.operand(&binary.right);
                 let (left, right) = (binary.left.range(), binary.right.range());
                 self.helped(helper(binary.op), expression.range(), String::new(), Piece::Source(left), right);
             }

@@ -157,6 +157,17 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("def __dl_any(a, b):\n        return 1\n    return 1", "Disallowed keyword '__dl_any' found in custom code"),
     ("return f'{().__class__}'", "Disallowed keyword '__class__' found in custom code"),
     ("return [eval for x in [1]]", "Disallowed keyword 'eval(' found in custom code"),
+    ("return f'{row.x=}'", "= in an f-string is not supported in labelling functions: write the name as text"),
+    (
+        "return len(re.findall(r'\\s*', row['s']))",
+        "a pattern that can match nothing, searched on is not supported in labelling functions: use a pattern of at least one letter",
+    ),
+    ("return len(re.split('(a)|(b)', row['s']))", "a split at groups is not supported in labelling functions: use (?:\u{2026})"),
+    (
+        "p = 'a'\n    return len(re.findall(p, row['s']))",
+        "a pattern that is not written in the call is not supported in labelling functions: write it there, or use re.search",
+    ),
+    ("return row['s'].casefold() == 'a'", ".casefold is not supported in labelling functions: use lower()"),
     ("r = round\n    return r(2.675, 2)", "round other than called is not supported in labelling functions: call it where it is needed"),
     (
         "m = re\n    return m.match('a$', 'a')",

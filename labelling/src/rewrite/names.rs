@@ -91,3 +91,19 @@ pub fn stateless(tree: &ModModule) -> bool {
         _ => false,
     })
 }
+
+/// The name of every attribute in the code.
+pub fn attributes(tree: &ModModule) -> BTreeSet<String> {
+    struct Attributes(BTreeSet<String>);
+    impl<'a> Visitor<'a> for Attributes {
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            if let Expr::Attribute(attribute) = expression {
+                self.0.insert(attribute.attr.to_string());
+            }
+            walk_expr(self, expression);
+        }
+    }
+    let mut attributes = Attributes(BTreeSet::new());
+    attributes.visit_body(&tree.body);
+    attributes.0
+}
