@@ -81,7 +81,7 @@ pub fn values(sources: &[Source], columns: &[Column], rows: &[usize]) -> Vec<(St
     columns.iter().map(|column| (column.name.clone(), of(column).unwrap_or_else(missing))).collect()
 }
 
-/// The rows as a table for [`Exported::predict`].
+/// The rows as a table that can be predicted.
 pub fn table(sources: &[Source], columns: &[Column], rows: &[usize]) -> Result<Table, ModelError> {
     Table::from_columns(values(sources, columns, rows))
 }

@@ -2,8 +2,8 @@
 //!
 //! What it promises:
 //! - The code is judged, compiled and run exactly as a saved one would be, on rows of the rule as they were materialised; nothing is kept.
-//! - At most [`ROWS_MAX`] rows, by default [`ROWS`]: all of them, or [`BLOCKS`] stretches that lie evenly over the table, always the same.
-//! - At most `labelling.tests_at_once` at the same time. Who has to wait longer than [`PATIENCE`] is asked to come again.
+//! - At most [`ROWS_MAX`] rows, by default [`ROWS`]: all of them, or some stretches that lie evenly over the table, always the same.
+//! - At most `labelling.tests_at_once` at the same time. Who has to wait longer than some seconds is asked to come again.
 
 use super::cells;
 use super::functions::{self, NewCode};

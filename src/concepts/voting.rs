@@ -41,6 +41,10 @@ impl Classes {
         self.0.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The class of a vote. Votes for what is no class abstain.
     fn class(&self, vote: i64) -> i8 {
         let place = u64::try_from(vote).ok().and_then(|cv_id| self.0.binary_search(&cv_id).ok());
