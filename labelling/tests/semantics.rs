@@ -1,6 +1,7 @@
 //! Both tiers against Python, and against each other.
 //!
-//! `cases.txt` holds expressions with what Python makes of them; a case is added by adding a line. The random test puts expressions of
+//! `cases.txt` holds expressions with what Python makes of them; a case is added by adding a line. `generated.txt` has more of them that
+//! a program made. The random test puts expressions of
 //! the compiled subset together and evaluates them over rows with every awkward number: whatever the compiled tier votes, the
 //! interpreter must vote, and where one finds an exception so must the other. It cannot tell what both do wrong in the same way; that is
 //! what the table is for.
@@ -72,7 +73,7 @@ struct Case {
 fn cases() -> Vec<Case> {
     // Other cases, such as many that were made by a program, can be tried without a place in the table.
     let named = std::env::var("DESIRELINE_LABELLING_CASES").map(|path| std::fs::read_to_string(path).expect("cases"));
-    let text = named.unwrap_or_else(|_| include_str!("semantics/cases.txt").to_owned());
+    let text = named.unwrap_or_else(|_| [include_str!("semantics/cases.txt"), include_str!("semantics/generated.txt")].concat());
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let case = |line: &str| {
         let (expression, expected) = line.rsplit_once(" => ").expect("an expression and what it gives");
