@@ -14,33 +14,33 @@
 
 pub mod bank;
 pub mod book;
+mod catalog;
 pub(crate) mod cells;
 pub mod classifiers;
 pub mod columns;
-mod catalog;
 mod concepts;
 mod config;
 mod connections;
 mod error;
 pub mod extraction;
+mod features;
 pub mod functions;
+mod indexes;
 mod jobs;
 pub(crate) mod join;
 pub(crate) mod label;
-mod features;
-mod indexes;
 pub mod limits;
 pub mod queries;
 pub mod record;
 mod removal;
 mod results;
-#[cfg(test)]
-mod tests;
+mod rules;
 pub mod snorkel;
 pub(crate) mod tables;
+#[cfg(test)]
+mod tests;
 mod training;
 pub mod trial;
-mod rules;
 mod values;
 pub mod vault;
 pub mod voting;

@@ -2,10 +2,10 @@
 
 mod asked;
 mod catalog;
+mod classifiers;
 mod concepts;
 mod connections;
 mod features;
-mod classifiers;
 mod functions;
 mod indexes;
 mod labels;
