@@ -9,8 +9,8 @@
 use crate::engine::ControlIn;
 use crate::views::catalog::Catalog;
 use crate::views::clusters::ClustersState;
-use crate::views::labels::{LabelRow, Labels, MatrixHead};
 use crate::views::context::{ContextState, StepsRow};
+use crate::views::labels::{LabelRow, Labels, MatrixHead};
 use crate::views::minutes::{MinuteUpdate, MinutesState};
 use crate::views::occupancy::cells::Cells;
 use crate::views::occupancy::devices::{DeviceRow, Devices};

@@ -2,7 +2,8 @@
 
 use crate::catalog::CatalogEntry;
 use crate::{
-    EventId, LogicalTime, Matrix, MatrixId, MatrixModel, MatrixRows, Micros, PartitionKey, Reopen, ReplaceStays, SealFrom, SealStays, SourceId, SourceSettings, Space, SpaceId,
+    EventId, LogicalTime, Matrix, MatrixId, MatrixModel, MatrixRows, Micros, PartitionKey, Reopen, ReplaceStays, SealFrom, SealStays,
+    SourceId, SourceSettings, Space, SpaceId,
 };
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};

@@ -18,13 +18,8 @@ fn check(name: &str, refused: &[Kind]) {
         classes: case.classes,
     };
     let start = Instant::now();
-    let settings = BankSettings {
-        threads: 2,
-        seed: 42,
-        stop: Stop::default(),
-        clock: Arc::new(move || start.elapsed()),
-        model_time_max: None,
-    };
+    let settings =
+        BankSettings { threads: 2, seed: 42, stop: Stop::default(), clock: Arc::new(move || start.elapsed()), model_time_max: None };
     let entries = train_bank(&Kind::ALL, &data, &settings, &|_| ());
     assert_eq!(entries.iter().map(|entry| entry.kind).collect::<Vec<_>>(), Kind::ALL);
     let mut faults = Vec::new();
