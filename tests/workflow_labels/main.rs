@@ -9,6 +9,7 @@ mod database;
 mod devices;
 mod edges;
 mod external;
+mod hostile;
 mod live;
 mod restarts;
 mod steps;

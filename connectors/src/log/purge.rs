@@ -111,7 +111,9 @@ impl Purge {
                 let named: Vec<EcoString> = rows.keys.iter().chain(&rows.gone).filter(|key| self.is_thing(key, time)).cloned().collect();
                 if !named.is_empty() {
                     let rows = Arc::make_mut(rows);
-                    named.iter().for_each(|key| drop(rows.forget(key)));
+                    for key in &named {
+                        rows.forget(key);
+                    }
                 }
             }
             control if self.is_about_person(control, time) => *control = Control::Removed,
