@@ -10,7 +10,7 @@ settings! {
     Concepts {
         /// The key that encrypts the passwords of connections: 32 bytes in Base64 or 64 hexadecimal digits; after a comma, older keys that
         /// still decrypt. The variable ENCRYPTION_KEY does the same. Never printed.
-        encryption_key: Option<Secret> = unset "new-key,old-key";
+        encryption_key: Option<Secret> = unset "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
         /// A file with such keys, one per line, the one in force first; made when a password is first to be kept. Default: `concepts.key` in
         /// the data folder; with a remote store there is none.
         key_file: Option<PathBuf> = unset "/etc/desireline/concepts.key";
