@@ -1,6 +1,6 @@
-import { h, fill, text, panel, poll, now, address, get, curlPost, linkHere, linkTo, route, Watch, STEPS, pipeline, pipelineChart, stateWords, STATES, matrixChart, editor, num, fixed, span, stamp, plural, lay, choice, facts, table, bars, meter, perform } from "../kit.js";
+import { h, fill, text, panel, poll, now, address, get, curlPost, linkHere, linkTo, route, under, STEPS, pipeline, pipelineChart, stateWords, STATES, matrixChart, editor, num, fixed, span, stamp, plural, lay, choice, facts, table, bars, meter, perform } from "../kit.js";
 
-const PAGE = 50, JOBS = 5, NEW = "lf-new", watch = new Watch(), started = new Map();
+const PAGE = 50, JOBS = 5, NEW = "lf-new", counted = new Map(), started = new Map();
 const percent = (n) => `${fixed(100 * n, 1)} %`;
 
 export function mount(root) {
@@ -92,8 +92,9 @@ export function mount(root) {
 		next = [next_cursor, before + rows.length];
 		if (!labelled) classes.empty("The votes are too various to count labels by class.");
 		else classes.draw({ ...counts, el: classBox }, [...values.map((one) => one.cv_id), -1].map((cv) => {
-			const { name, color } = classOf(cv), count = labelled[cv] || 0, fix = watch.look(`${id()} ${cv}`, count, t);
-			return { key: cv, name: cv === -1 ? "no label" : name, color: cv === -1 ? "c0" : color, count, before: fix?.before, fixedAt: t - fix?.at < 60e3 ? fix.at : 0 };
+			const { name, color } = classOf(cv), count = labelled[cv] || 0, seen = under(counted, `${id()} ${cv}`, () => ({ count }));
+			if (seen.count !== count) Object.assign(seen, { before: seen.count, count, at: t });
+			return { key: cv, name: cv === -1 ? "no label" : name, color: cv === -1 ? "c0" : color, count, before: seen.before, fixedAt: t - seen.at < 60e3 ? seen.at : 0 };
 		}), `of ${num(all)} entities`);
 		fill(model, facts([["votes", `${state.replace("_", " ")}${reason ? `: ${reason}` : ""}`, { current: "good", paused: "bad" }[state] || "warn"], ["label model", fit ? `version ${fit.version}, ${stamp(fit.trained_at)}` : "none yet"]]));
 		drawVotes(lfs, "of all entities, now");
