@@ -41,7 +41,7 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -83,12 +83,12 @@ impl ExtractionConfig {
 pub(super) struct Extraction {
     pub config: ExtractionConfig,
     /// The tables of the `live` connection.
-    live: OnceLock<(Arc<dyn Tables>, live::Limits)>,
+    live: RwLock<Option<(Arc<dyn Tables>, live::Limits)>>,
 }
 
 impl Extraction {
     pub fn new(config: ExtractionConfig) -> Self {
-        Self { config, live: OnceLock::new() }
+        Self { config, live: RwLock::default() }
     }
 }
 
@@ -155,9 +155,9 @@ pub fn object<R: Shelved>(id: Id) -> String {
 }
 
 impl Concepts {
-    /// The tables of the `live` connection; to be said once, before runs begin.
+    /// The tables of the `live` connection, from now on; to be said before runs begin.
     pub fn set_live(&self, tables: Arc<dyn Tables>, limits: live::Limits) {
-        drop(self.inner.extraction.live.set((tables, limits)));
+        *self.inner.extraction.live.write().unwrap_or_else(PoisonError::into_inner) = Some((tables, limits));
     }
 
     pub async fn materialize_index(&self, c_id: Id, index_id: Id) -> Result<RunId, ConceptError> {
@@ -400,10 +400,11 @@ impl Inner {
     }
 
     async fn ask_live(&self, statement: Checked, keys: Option<ArrayRef>) -> Result<Answer, RunError> {
-        let Some((tables, limits)) = self.extraction.live.get() else {
+        let live = self.extraction.live.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((tables, limits)) = live else {
             return Err(RunError::external("live_unavailable", "this server has no live tables"));
         };
-        let (as_of, schema, rows) = live::query(tables, &statement, keys, limits).await.map_err(|error| live_failed(&error))?;
+        let (as_of, schema, rows) = live::query(&tables, &statement, keys, &limits).await.map_err(|error| live_failed(&error))?;
         Ok(Answer { as_of: Some(as_of), schema, rows: rows.map_err(|error| RowsError::Live(LiveError::of(&error))).boxed() })
     }
 
