@@ -82,7 +82,7 @@ export function mount(root) {
 		one.ready(oneBox, `${node.name}: ${stateWords(node)}`);
 		act.hidden = !words || (state === "running" && words !== "Cancel");
 		text(act, words || "");
-		fill(what, wrong && h("p.bad", wrong), state === "stale" && h("p.warn", "What it is made from has changed since."), plan && h("p.lede", h("b", `${plan.class.replace("_", " ")}: `), plan.reason),
+		fill(what, wrong && h("p.bad", wrong), state === "stale" && h("p.warn", "What it is made from has changed since."), plan && h("p.lede", plan.reason),
 			facts([["state", stateWords(node), STATES[state][1]], ...(run ? [["run", h("a", { href: linkTo("runs", { run: run.run_id }) }, run.status.toLowerCase())], ["took", span(Date.parse(run.end_time) - Date.parse(run.start_time))]] : []), ...Object.entries(item).filter(([name, value]) => !/^(c_id|name|sql_query|error_message|dagster_run_id)$/.test(name) && typeof value !== "object").map(([name, value]) => [name.replaceAll("_", " "), /_at$/.test(name) ? stamp(value) : typeof value === "number" ? fixed(value, Number.isInteger(value) ? 0 : 2) : String(value)])]), item.sql_query && h("pre", item.sql_query));
 	}
 
