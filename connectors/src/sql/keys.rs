@@ -181,9 +181,8 @@ mod tests {
     fn texts_cannot_leave_their_place() {
         let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("a'b\"c\\"), None, Some("{{ x }}; --"), Some(""), Some("é")]));
         assert_eq!(postgres_array(&keys).unwrap(), r#"{"a'b\"c\\","{{ x }}; --","","é"}"#);
-        assert_eq!(mysql_list(&keys).unwrap(), {
-            "_utf8mb4 X'6127622263 5c',_utf8mb4 X'7b7b2078207d7d3b202d2d',_utf8mb4 X'',_utf8mb4 X'c3a9'".replace("63 5c", "635c")
-        });
+        let list = "_utf8mb4 X'61276222635c',_utf8mb4 X'7b7b2078207d7d3b202d2d',_utf8mb4 X'',_utf8mb4 X'c3a9'";
+        assert_eq!(mysql_list(&keys).unwrap(), list);
     }
 
     #[test]
