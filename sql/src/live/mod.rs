@@ -19,7 +19,9 @@
 //! # Known limitations
 //! - Numbers: decimals that PostgreSQL would keep exactly are binary floats here where a function has no decimal form, and
 //!   `EXTRACT` answers floats.
-//! - A single step of the engine is not interrupted: the deadline takes effect between two batches of rows.
+//! - A single step of the engine is not interrupted: the deadline takes effect between two batches of rows. A join without any equality
+//!   that finds nothing among very many rows is one long step.
+//! - Lengths of time are compared, added up and taken apart, but not divided or multiplied: take `EXTRACT(EPOCH FROM …)` for that.
 //! - `:index_values` stands in `IN (…)` only.
 
 mod classes;

@@ -74,7 +74,7 @@ impl Part {
             Self::Doy => f64::from(time.ordinal()),
             Self::Week => f64::from(time.iso_week().week()),
             Self::Month => f64::from(time.month()),
-            Self::Quarter => f64::from((time.month() + 2) / 3),
+            Self::Quarter => f64::from(time.month().div_ceil(3)),
             Self::Year => year,
             Self::IsoYear => f64::from(time.iso_week().year()),
             Self::Decade => (year / 10.0).floor(),
