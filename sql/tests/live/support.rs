@@ -54,7 +54,10 @@ pub fn stays(rows: &[(String, i32, i64, Option<i64>)]) -> RecordBatch {
     RecordBatch::try_new(schema, columns).expect("columns that fit")
 }
 
-pub fn spaces(rows: &[(i32, Option<&str>, Option<i32>, Option<i32>)]) -> RecordBatch {
+/// (id, name, parent, capacity).
+type Space<'a> = (i32, Option<&'a str>, Option<i32>, Option<i32>);
+
+pub fn spaces(rows: &[Space<'_>]) -> RecordBatch {
     let schema = Arc::new(Schema::new(vec![
         Field::new("space_id", DataType::Int32, false),
         Field::new("space_name", DataType::Utf8, true),
