@@ -4,9 +4,9 @@ use super::failure::{Exit, Failure};
 use super::lock::{DataLock, local_folder};
 use crate::concepts::{Concepts, ConceptsConfig};
 use crate::config::{Config, mapping};
-use crate::occupancy::{self, Occupancy};
 use crate::labels::{LabelsConfig, LiveLabels};
 use crate::live::LiveConnection;
+use crate::occupancy::{self, Occupancy};
 use crate::projections::{self, Projections, Target};
 use crate::runs::Runs;
 use crate::service::Service;
@@ -58,7 +58,8 @@ impl Stack {
         let concepts = Concepts::new(ConceptsConfig::of(config), objects.clone(), runs.clone(), Arc::new(service.clone()));
         let live = LiveConnection::new(service.clone(), &config.live);
         concepts.set_live(Arc::clone(live.tables()), live.limits().clone());
-        let labels = LiveLabels::new(LabelsConfig::of(config, live.limits()), service.clone(), concepts.clone(), runs.clone(), live.tables());
+        let labels =
+            LiveLabels::new(LabelsConfig::of(config, live.limits()), service.clone(), concepts.clone(), runs.clone(), live.tables());
         let occupancy = Occupancy::new(limits, sessions, objects, runs.clone(), Arc::new(service.clone()));
         let followers_stop = CancellationToken::new();
         let mut followers = JoinSet::new();

@@ -18,7 +18,7 @@ mod catalog;
 pub(crate) mod cells;
 pub mod classifiers;
 pub mod columns;
-mod concepts;
+mod concept;
 mod config;
 mod connections;
 mod error;
@@ -47,7 +47,7 @@ pub mod voting;
 
 pub use book::{Book, Documents, Draft, Shelf, Shelved};
 pub use catalog::{Asset, AssetCounts, Catalog};
-pub use concepts::{ConceptChange, NewConcept};
+pub use concept::{ConceptChange, NewConcept};
 pub use config::ConceptsConfig;
 pub use connections::{ConnectionChange, NewConnection, Rotated, connection};
 pub use error::ConceptError;

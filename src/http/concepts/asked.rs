@@ -79,7 +79,7 @@ pub(super) fn object(fields: &mut Fields<'_>, name: &'static str) -> Option<Map<
         return None;
     }
     match serde_json::from_str(text) {
-        Ok(Json::Object(object)) if 1 + object.values().map(depth).max().unwrap_or(0) <= OBJECT_DEPTH_MAX => Some(object),
+        Ok(Json::Object(object)) if object.values().map(depth).max().unwrap_or(0) < OBJECT_DEPTH_MAX => Some(object),
         Ok(Json::Object(_)) => {
             fields.note(name, format!("is nested deeper than {OBJECT_DEPTH_MAX} levels"));
             None

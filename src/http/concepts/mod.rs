@@ -3,7 +3,7 @@
 mod asked;
 mod catalog;
 mod classifiers;
-mod concepts;
+mod concept;
 mod connections;
 mod features;
 mod functions;
@@ -56,8 +56,8 @@ pub(super) fn read() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(connections::list))
         .routes(routes!(connections::get))
-        .routes(routes!(concepts::list))
-        .routes(routes!(concepts::get))
+        .routes(routes!(concept::list))
+        .routes(routes!(concept::get))
         .routes(routes!(values::list))
         .routes(routes!(values::get))
         .routes(routes!(indexes::list))
@@ -71,7 +71,7 @@ pub(super) fn read() -> OpenApiRouter<AppState> {
         .routes(routes!(catalog::stats))
         // Clients of the original were redirected from one spelling to the other.
         .route("/database-connections/", get(connections::list))
-        .route("/concepts/", get(concepts::list))
+        .route("/concepts/", get(concept::list))
         .route("/concepts/{c_id}/values/", get(values::list))
         .route("/concepts/{c_id}/indexes/", get(indexes::list))
         .route("/concepts/{c_id}/rules/", get(rules::list))
@@ -97,9 +97,9 @@ pub(super) fn admin() -> OpenApiRouter<AppState> {
         .routes(routes!(connections::create))
         .routes(routes!(connections::patch))
         .routes(routes!(connections::delete))
-        .routes(routes!(concepts::create))
-        .routes(routes!(concepts::patch))
-        .routes(routes!(concepts::delete))
+        .routes(routes!(concept::create))
+        .routes(routes!(concept::patch))
+        .routes(routes!(concept::delete))
         .routes(routes!(values::create))
         .routes(routes!(values::patch))
         .routes(routes!(values::delete))
@@ -113,7 +113,7 @@ pub(super) fn admin() -> OpenApiRouter<AppState> {
         .routes(routes!(features::patch))
         .routes(routes!(features::delete))
         .route("/database-connections/", post(connections::create))
-        .route("/concepts/", post(concepts::create))
+        .route("/concepts/", post(concept::create))
         .route("/concepts/{c_id}/values/", post(values::create))
         .route("/concepts/{c_id}/indexes/", post(indexes::create))
         .route("/concepts/{c_id}/rules/", post(rules::create))
