@@ -265,7 +265,7 @@ mod tests {
 
     /// Function 0 is always right, 1 mostly, 2 at times.
     fn columns(rows: usize) -> Vec<Vec<i8>> {
-        let truth = |row: usize| i8::from(row % 3 == 0);
+        let truth = |row: usize| i8::from(row.is_multiple_of(3));
         let column =
             |wrong_every: usize| (0..rows).map(|row| if (row / 3) % wrong_every == 1 { 1 - truth(row) } else { truth(row) }).collect();
         vec![(0..rows).map(truth).collect(), column(5), column(3)]

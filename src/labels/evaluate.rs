@@ -4,7 +4,7 @@
 //! afterwards, so it does no harm that another query has seen it already.
 
 use super::wanted::Wanted;
-use crate::concepts::join::{Entities, NoColumn, Rows, join};
+use crate::concepts::join::{At, Entities, NoColumn, Rows, join};
 use crate::concepts::{cells, voting};
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_cast::cast;
@@ -74,13 +74,16 @@ impl Things {
     }
 }
 
+/// A rule, its rows, and which of them is about each thing.
+type RuleAnswer = (u64, Rows, Vec<Option<At>>);
+
 /// What was found out about some things.
 pub struct Evaluated {
     pub features_as_of: LogicalTime,
     /// One vote per column for each thing, row by row.
     pub votes: Vec<i8>,
     /// The rows of each rule, and which of them is about each thing.
-    rules: Vec<(u64, Rows, Vec<Option<(u32, u32)>>)>,
+    rules: Vec<RuleAnswer>,
 }
 
 /// Answers a query whole.
@@ -155,7 +158,7 @@ pub async fn evaluate(
     Ok(Evaluated { features_as_of, votes, rules })
 }
 
-type Judged = (Vec<i8>, Vec<(u64, Rows, Vec<Option<(u32, u32)>>)>);
+type Judged = (Vec<i8>, Vec<RuleAnswer>);
 
 fn judge(wanted: &Wanted, runtime: &Runtime, asked: Vec<(u64, Rows)>, values: &ArrayRef, threads: usize) -> Result<Judged, Failure> {
     let columns = wanted.columns.len();

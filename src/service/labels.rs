@@ -88,6 +88,6 @@ impl Service {
 
     /// Keys that wait for some matrix.
     pub fn label_work_len(&self) -> usize {
-        self.inner.fold.read().expect(NO_PANIC).touched.len()
+        self.inner.fold.read().expect(NO_PANIC).touched.count()
     }
 }

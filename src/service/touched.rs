@@ -127,8 +127,8 @@ impl Touched {
         waiting
     }
 
-    /// Keys that wait for somebody.
-    pub fn len(&self) -> usize {
+    /// How many keys wait for somebody.
+    pub fn count(&self) -> usize {
         self.count
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     fn keys_wait_until_every_matrix_has_evaluated_them() {
         let mut touched = Touched::default();
         touched.apply(&rows(1, &["before"]));
-        assert_eq!(touched.len(), 0, "without a matrix nothing is noted");
+        assert_eq!(touched.count(), 0, "without a matrix nothing is noted");
         touched.apply(&controls(2, vec![matrix(1), matrix(2)]));
         touched.apply(&rows(3, &["b", "a", "a"]));
         touched.apply(&rows(4, &["c", "a"]));
@@ -199,11 +199,11 @@ mod tests {
         let some = touched.waiting(2, 4, 2);
         assert_eq!((some.keys, some.through, some.more), (vec!["a".into(), "b".into()], 3, true));
         touched.apply(&controls(5, vec![evaluated(1, 3)]));
-        assert_eq!(touched.len(), 4, "the other matrix needs them");
+        assert_eq!(touched.count(), 4, "the other matrix needs them");
         touched.apply(&controls(6, vec![evaluated(2, 4)]));
-        assert_eq!((touched.len(), touched.waiting(3, 6, 100).keys), (2, vec!["a".into(), "c".into()]));
+        assert_eq!((touched.count(), touched.waiting(3, 6, 100).keys), (2, vec!["a".into(), "c".into()]));
         touched.apply(&controls(7, vec![Control::MatrixRemoved { matrix: 1 }, Control::MatrixRemoved { matrix: 2 }]));
-        assert_eq!(touched.len(), 0);
+        assert_eq!(touched.count(), 0);
     }
 
     #[test]
@@ -226,6 +226,6 @@ mod tests {
             touched.apply(&rows(2 + time, &users.iter().map(String::as_str).collect::<Vec<_>>()));
         }
         let waiting = touched.waiting(1, 12, 10);
-        assert_eq!((touched.len(), waiting.wide.into_iter().collect::<Vec<_>>()), (0, vec![Wide::Everything]));
+        assert_eq!((touched.count(), waiting.wide.into_iter().collect::<Vec<_>>()), (0, vec![Wide::Everything]));
     }
 }

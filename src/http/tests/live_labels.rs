@@ -30,6 +30,8 @@ const SHORT: &str = "WITH c AS (SELECT mac_address, SUM(CASE WHEN EXTRACT(EPOCH 
 const DAYS: &str = "SELECT mac_address, COUNT(DISTINCT DATE(start_time)) AS days, COUNT(*) AS n FROM user_ap_trajectory \
     WHERE mac_address IN (:index_values) GROUP BY mac_address";
 
+/// One of a device: space, start, end.
+type Session = (i32, Micros, Option<Micros>);
 /// Sessions as (device, space, start) with their ends, as they count.
 type Sessions = BTreeMap<(u64, i32, Micros), Option<Micros>>;
 
@@ -133,16 +135,14 @@ impl Lab {
 
     /// The votes that the three functions have to give.
     fn expected(&self) -> BTreeMap<String, Vec<i64>> {
-        let mut by_device: BTreeMap<u64, Vec<(i32, Micros, Option<Micros>)>> = BTreeMap::new();
+        let mut by_device: BTreeMap<u64, Vec<Session>> = BTreeMap::new();
         for ((device, space, start), end) in &self.sessions {
             by_device.entry(*device).or_default().push((*space, *start, *end));
         }
-        let votes = |(device, sessions): (u64, Vec<(i32, Micros, Option<Micros>)>)| {
+        let votes = |(device, sessions): (u64, Vec<Session>)| {
             let short = sessions.iter().filter(|(_, start, end)| end.is_some_and(|end| (end - start) as f64 / HOUR as f64 <= 2.0)).count();
             let share = short as f64 / sessions.len() as f64;
-            let distinct = |of: &dyn Fn(&(i32, Micros, Option<Micros>)) -> i64| {
-                sessions.iter().map(of).collect::<std::collections::BTreeSet<i64>>().len()
-            };
+            let distinct = |of: &dyn Fn(&Session) -> i64| sessions.iter().map(of).collect::<std::collections::BTreeSet<i64>>().len();
             let (spaces, days) = (distinct(&|session| session.0.into()), distinct(&|session| session.1.div_euclid(DAY)));
             let vote = |is: bool, value: i64| if is { value } else { -1 };
             (mac(device), vec![vote(share >= 0.8 && spaces == 1, 1), vote(days >= 3, 2), vote(sessions.len() >= 4, 3)])
