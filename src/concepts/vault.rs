@@ -298,7 +298,7 @@ fn bound(conn_id: Id) -> Aad<String> {
 fn parts(sealed: &str) -> Option<(&str, Vec<u8>)> {
     let (fingerprint, digits) = sealed.strip_prefix(FORMAT)?.strip_prefix('.')?.split_once('.')?;
     let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
-    Some((fingerprint, bytes.filter(|_| digits.len() % 2 == 0)?))
+    Some((fingerprint, bytes.filter(|_| digits.len().is_multiple_of(2))?))
 }
 
 #[cfg(test)]
