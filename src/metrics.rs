@@ -13,7 +13,7 @@ mod projections;
 mod wifi;
 
 use crate::projections::ProjectionStatus;
-use crate::service::{SourceStatus, Status};
+use crate::service::{LabelsStatus, SourceStatus, Status};
 use desireline_records::time;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -304,9 +304,17 @@ impl Collector for StatusCollector {
             }
         }
         wifi::encode(&mut encoder, &status.wifi)?;
+        encode_labels(&mut encoder, &status.labels)?;
         encode_watermarks(&mut encoder, &status.sources)?;
         encode_partitions(&mut encoder, &status.sources)
     }
+}
+
+fn encode_labels(encoder: &mut DescriptorEncoder<'_>, labels: &LabelsStatus) -> Result<(), Error> {
+    gauge(encoder, "label_matrices", "Live label matrices", labels.matrices as f64)?;
+    gauge(encoder, "label_rows", "Rows of live label matrices", labels.rows as f64)?;
+    gauge(encoder, "label_combinations", "Combinations of votes in memory, by worker", labels.combinations as f64)?;
+    gauge(encoder, "label_waiting_keys", "Changed keys that were not evaluated yet", labels.waiting_keys as f64)
 }
 
 fn encode_runs(encoder: &mut DescriptorEncoder<'_>, runs: &RunNumbers) -> Result<(), Error> {
@@ -432,6 +440,7 @@ mod tests {
                 alerts: AlertCounts { given: 2, ..AlertCounts::default() },
                 ..WifiStatus::default()
             },
+            labels: LabelsStatus { matrices: 1, rows: 7, ..LabelsStatus::default() },
         }
     }
 
@@ -455,6 +464,7 @@ mod tests {
             "desireline_invariant_violations_total 0",
             "desireline_spaces 5.0",
             "desireline_wifi_open_sessions 3.0",
+            "desireline_label_rows 7.0",
             "desireline_alerts_given_total 2",
             "desireline_wifi_sealed_before_seconds NaN",
         ] {

@@ -9,7 +9,9 @@
 //!   [`PRIOR_PRECISION`] of its votes, nothing is learned, and the posterior is the same: Bayes' rule over independent functions.
 
 use super::record::{Balance, OutputType, SnorkelConfig};
-use desireline_learning::label_model::{ClassBalance, EPOCHS_MAX, FitConfig, LFS_MIN, LabelModelError, Statistic, TieBreak, Votes, fit};
+use desireline_learning::label_model::{
+    ClassBalance, EPOCHS_MAX, FitConfig, LFS_MIN, LabelModelError, SimulationConfig, Statistic, TieBreak, Votes, fit, simulated_errors,
+};
 use desireline_votes::{ABSTAIN, verdict};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -17,6 +19,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// In which share of its votes a function is right of which nothing could be learned.
 pub const PRIOR_PRECISION: f64 = 0.7;
 pub const SEED: u32 = 123;
+/// Multiplications up to which standard errors are computed: some seconds.
+const ERRORS_WORK_MAX: f64 = 2e10;
 /// Multiplications that one fit may take: some minutes.
 const WORK_MAX: f64 = 1e12;
 
@@ -34,6 +38,8 @@ pub struct Judged {
     pub disputed: u64,
     /// How precise it is; nothing of one that never votes.
     pub weight: Option<f64>,
+    /// The standard error of the weight; nothing where nothing was learned, or where it would take too long.
+    pub weight_error: Option<f64>,
 }
 
 /// What votes lead to.
@@ -101,10 +107,15 @@ pub fn label(votes: &Votes<'_>, classes: usize, config: &SnorkelConfig, output: 
         }
     }
     let is_learned = learned.is_some();
-    let (weights, balance, epochs) = learned.unwrap_or_else(|| (vec![Some(PRIOR_PRECISION); votes.lfs()], prior(config, classes), 0));
+    let Learned { weights, errors, balance, epochs } = learned.unwrap_or_else(|| Learned {
+        weights: vec![Some(PRIOR_PRECISION); votes.lfs()],
+        errors: vec![None; votes.lfs()],
+        balance: prior(config, classes),
+        epochs: 0,
+    });
     let mut labelled = Labelled {
         confidence: probabilities.chunks_exact(classes).map(|row| row.iter().copied().fold(0.0, f64::max)).collect(),
-        functions: judged(&whole, weights),
+        functions: judged(&whole, weights, errors),
         covered: whole.summary().label_coverage,
         majority: majority(votes, classes),
         labelled: counts(&labels, classes),
@@ -121,7 +132,14 @@ pub fn label(votes: &Votes<'_>, classes: usize, config: &SnorkelConfig, output: 
     Ok(labelled)
 }
 
-type Learned = (Vec<Option<f64>>, Vec<f64>, usize);
+/// What a fit says.
+struct Learned {
+    weights: Vec<Option<f64>>,
+    /// Standard errors of the weights.
+    errors: Vec<Option<f64>>,
+    balance: Vec<f64>,
+    epochs: usize,
+}
 
 /// The probabilities of every row; and weights, class balance and epochs where something was learned.
 fn posterior(
@@ -148,7 +166,17 @@ fn posterior(
     };
     let model = fit(fitted_on, &settings)?;
     let probabilities = model.predictor().predict_proba_all(votes)?;
-    Ok((probabilities, Some((model.weights(), model.balance().to_vec(), model.losses().len()))))
+    let errors = standard_errors(fitted_on, &settings);
+    let learned = Learned { weights: model.weights(), errors, balance: model.balance().to_vec(), epochs: model.losses().len() };
+    Ok((probabilities, Some(learned)))
+}
+
+/// How far the weights are off, by simulation. A model without them is a model all the same.
+fn standard_errors(statistic: &Statistic, settings: &FitConfig) -> Vec<Option<f64>> {
+    let (simulation, indicators) = (SimulationConfig::default(), (statistic.lfs() * statistic.classes()) as f64);
+    let work = 2.0 * f64::from(settings.epochs) * indicators.powi(2) * statistic.classes() as f64 * f64::from(simulation.draws);
+    let errors = (work <= ERRORS_WORK_MAX).then(|| simulated_errors(statistic, settings, &simulation).ok()).flatten();
+    errors.unwrap_or_else(|| vec![None; statistic.lfs()])
 }
 
 /// The class balance where nothing is fitted: what was given, else uniform.
@@ -205,11 +233,12 @@ fn sample(votes: &Votes<'_>, config: &SnorkelConfig) -> Option<Vec<Vec<i8>>> {
     Some(columns)
 }
 
-fn judged(statistic: &Statistic, weights: Vec<Option<f64>>) -> Vec<Judged> {
+fn judged(statistic: &Statistic, weights: Vec<Option<f64>>, errors: Vec<Option<f64>>) -> Vec<Judged> {
     let (layout, summary) = (statistic.layout(), statistic.summary());
     let disputed = statistic.section(layout.conflicts());
     let votes = statistic.section(layout.votes()).chunks_exact(statistic.classes()).map(|votes| votes.iter().sum::<i64>());
-    let judge = |((lf, weight), (disputed, votes)): ((desireline_votes::LfSummary, Option<f64>), (&i64, i64))| Judged {
+    let weights = weights.into_iter().zip(errors);
+    let judge = |((lf, (weight, weight_error)), (disputed, votes)): ((desireline_votes::LfSummary, _), (&i64, i64))| Judged {
         polarity: lf.polarity,
         coverage: lf.coverage,
         overlaps: lf.overlaps,
@@ -217,6 +246,7 @@ fn judged(statistic: &Statistic, weights: Vec<Option<f64>>) -> Vec<Judged> {
         votes: votes.unsigned_abs(),
         disputed: disputed.unsigned_abs(),
         weight,
+        weight_error,
     };
     summary.lfs.into_iter().zip(weights).zip(disputed.iter().zip(votes)).map(judge).collect()
 }
@@ -300,6 +330,11 @@ mod tests {
         assert!(learned.is_learned && learned.epochs == 100 && learned.fitted_rows == 3_000);
         let weights: Vec<f64> = learned.functions.iter().filter_map(|f| f.weight).collect();
         assert!(weights[0] > weights[1] && weights[1] > weights[2], "{weights:?}");
+        assert!(
+            learned.functions.iter().all(|f| f.weight_error.is_some_and(|error| error > 0.0 && error < 0.1)),
+            "{:?}",
+            learned.functions
+        );
         assert!(learned.probabilities.chunks_exact(2).all(|row| (row[0] + row[1] - 1.0).abs() < 1e-9));
         assert_eq!(labelled(&votes, 2, &config(), OutputType::Softmax), learned);
         let other = labelled(&votes, 2, &SnorkelConfig { seed: Some(7), ..config() }, OutputType::Softmax);

@@ -29,6 +29,9 @@ pub struct LfResult {
     pub conflicts: f64,
     pub n_votes: u64,
     pub learned_weight: Option<f64>,
+    /// Of `learned_weight`.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
     pub learned: bool,
     /// Rows on which it abstains because something went wrong.
     #[serde(default)]
@@ -115,6 +118,7 @@ pub fn results(
         conflicts: rounded(judged.conflicts),
         n_votes: judged.votes,
         learned_weight: judged.weight.map(rounded),
+        standard_error: judged.weight_error.map(rounded),
         learned: labelled.is_learned,
         errors: said.faults.clone(),
         failure: said.failure.clone(),

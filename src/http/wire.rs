@@ -376,6 +376,16 @@ pub struct StatusReply {
     /// By name.
     pub projections: Vec<ProjectionItem>,
     pub wifi: WifiItem,
+    pub labels: LabelsItem,
+}
+
+/// Live label matrices.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct LabelsItem {
+    pub matrices: u64,
+    pub rows: u64,
+    /// Changed keys that were not evaluated yet.
+    pub waiting_keys: u64,
 }
 
 /// An erasure: no view shows the user any more; this is about storage.
@@ -453,6 +463,7 @@ impl StatusReply {
             erasures: status.erasures.into_iter().map(ErasureItem::from).collect(),
             engine: status.engine.into(),
             projections: projections.into_iter().map(ProjectionItem::from).collect(),
+            labels: LabelsItem { matrices: status.labels.matrices, rows: status.labels.rows, waiting_keys: status.labels.waiting_keys },
             wifi: status.wifi.into(),
         }
     }

@@ -1,8 +1,8 @@
 //! The status: what is going on, and whether the numbers can be trusted.
 
 use super::{
-    EngineStatus, Inner, LogStatus, NO_PANIC, PartitionReport, PartitionStatus, Service, ServiceError, SourceCounters, SourceStatus,
-    Status, WifiStatus,
+    EngineStatus, Inner, LabelsStatus, LogStatus, NO_PANIC, PartitionReport, PartitionStatus, Service, ServiceError, SourceCounters,
+    SourceStatus, Status, WifiStatus,
 };
 use desireline_connectors::log::LogSize;
 use desireline_dataflows::query::{Answer, Query, merge_sources};
@@ -22,6 +22,7 @@ impl Service {
         let inner = &self.inner;
         let (as_of, parts) = inner.ask(Query::Overview).await?;
         let mut engine = EngineStatus::default();
+        let mut labels = LabelsStatus { waiting_keys: self.label_work_len() as u64, ..LabelsStatus::default() };
         let (mut states, mut versions, mut wifi) = (Vec::new(), BTreeMap::new(), WifiStats::default());
         for part in parts {
             let Answer::Overview { sources, models, worker } = part else { continue };
@@ -34,6 +35,10 @@ impl Service {
             engine.stale_models = engine.stale_models.max(worker.stale_models);
             states.extend(sources);
             wifi.add(&worker.wifi);
+            let (matrices, rows, combinations) = worker.labels;
+            labels.matrices = matrices as u64;
+            labels.rows += rows as u64;
+            labels.combinations += combinations as u64;
             versions.extend(models.iter().map(|m| ((m.source, m.clusters), m.version)));
         }
         let sources = inner.source_statuses(merge_sources(states.into_iter()), &versions, &mut engine);
@@ -60,6 +65,7 @@ impl Service {
             erasures: inner.erasure_statuses(),
             engine,
             wifi: WifiStatus { memory: wifi, alerts: inner.alerts.counts(), sealing: self.wifi_sealing_status() },
+            labels,
         })
     }
 }

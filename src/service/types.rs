@@ -201,6 +201,20 @@ pub struct Status {
     pub engine: EngineStatus,
     #[serde(skip)]
     pub wifi: WifiStatus,
+    #[serde(skip)]
+    pub labels: LabelsStatus,
+}
+
+/// Live label matrices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LabelsStatus {
+    pub matrices: u64,
+    /// Of all matrices.
+    pub rows: u64,
+    /// Combinations of votes that are told apart, on each worker.
+    pub combinations: u64,
+    /// Keys that have changed and were not evaluated yet.
+    pub waiting_keys: u64,
 }
 
 /// WiFi sessions, spaces and alerts.

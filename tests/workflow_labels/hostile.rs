@@ -102,7 +102,7 @@ fn functions_that_mean_harm_end_cleanly_while_the_server_answers() {
     });
     assert!(answers.load(Ordering::Relaxed) > 10, "the server answered all the time");
     // Saved, approved and followed live, a function that never ends is deactivated, and the matrix goes on without it.
-    let endless = json!({"name": "endless", "rule_id": 1, "applicable_cv_ids": [1], "code": function("while True:\n    pass")});
+    let endless = json!({"name": "endless", "rule_id": 1, "applicable_cv_ids": [1], "code": function("while True:\n    pass"), "allowed_imports": ["re"]});
     for made in
         [endless, json!({"name": "good", "rule_id": 1, "applicable_cv_ids": [1], "code": "def labeling_function(row):\n    return A"})]
     {

@@ -290,6 +290,8 @@ pub(super) struct LfSummaryRow {
     n_votes: u64,
     /// The estimated share of its votes that are right; null of a function that never votes.
     learned_weight: Option<f64>,
+    /// Of `learned_weight`; null where nothing was learned, or where it would take too long to find out.
+    standard_error: Option<f64>,
     /// False where there were too few functions to learn from.
     learned: bool,
     errors: Vec<LfError>,
@@ -308,6 +310,7 @@ impl From<LfResult> for LfSummaryRow {
             conflicts: lf.conflicts,
             n_votes: lf.n_votes,
             learned_weight: lf.learned_weight,
+            standard_error: lf.standard_error,
             learned: lf.learned,
             errors: lf.errors.into_iter().map(LfError::from).collect(),
             failure: lf.failure,

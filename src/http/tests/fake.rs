@@ -140,6 +140,7 @@ pub fn status(as_of: LogicalTime, sources: &[SourceId]) -> Status {
         erasures: vec![],
         engine: EngineStatus::default(),
         wifi: WifiStatus::default(),
+        labels: LabelsStatus::default(),
     }
 }
 
