@@ -1,12 +1,12 @@
 //! Tables of any columns as single Parquet objects: what a query gave, for whoever works on it next.
 //!
-//! [`write`] takes batches as they come, [`read`] gives them back, [`Scan`] gives them one by one.
+//! [`write()`] takes batches as they come, [`read`] gives them back, [`Scan`] gives them one by one.
 //!
 //! What it promises:
 //! - An object is there whole or not at all: it is uploaded in pieces and becomes visible, in the place of an older one, at its end. An
 //!   error or a dropped future leaves the older one.
 //! - Memory is flat: a row group of at most [`GROUP_ROWS`] rows or [`GROUP_BYTES`], 8 MiB on their way to the store, and the counts of
-//!   the columns' values ([`stats`]).
+//!   the columns' values (`stats`).
 //! - The same batches give the same bytes.
 //!
 //! # Format

@@ -5,7 +5,7 @@
 //! * Nothing is fetched from anywhere but this server: a strict Content-Security-Policy allows only its own scripts,
 //!   styles, images and connections, and no frame may hold the page.
 //! * All files together stay under 120 kB as they are served, before any compression ([`ASSETS_BYTES_MAX`]). There is no build step:
-//!   what is embedded is what runs, without its comments and the white space that means nothing ([`compact`]), which are taken out
+//!   what is embedded is what runs, without its comments and the white space that means nothing (`compact`), which are taken out
 //!   once, before the first file is served.
 //! * Data never becomes markup: the modules make elements one by one and set text; a test refuses every call that
 //!   would parse a string.

@@ -30,28 +30,28 @@ const COUNT_MAX: i64 = 1_000_000_000;
 #[allow(dead_code)]
 pub(super) struct SettingsBody {
     /// `max_confidence` or `entropy`; `max_confidence` when absent.
-    #[schema(required = false)]
+    #[schema(required = false, pattern = "^(max_confidence|entropy)$")]
     threshold_method: Option<String>,
     /// Labels that are less sure are left out; lowered where a class would be left with too few. 0.7 when absent.
     #[schema(required = false, minimum = 0, maximum = 1)]
     threshold_value: Option<f64>,
     /// 10 when absent.
-    #[schema(required = false, minimum = 0)]
+    #[schema(required = false, minimum = 0, maximum = 1_000_000_000)]
     min_labels_per_class: Option<i64>,
     /// The largest class has at most so many times the labels of the smallest; 3 when absent.
-    #[schema(required = false, minimum = 1)]
+    #[schema(required = false, minimum = 1, maximum = 1_000_000_000)]
     imbalance_factor: Option<f64>,
     /// The share of samples that models are judged by; 0.2 when absent.
-    #[schema(required = false)]
+    #[schema(required = false, minimum = 0.01, maximum = 0.99)]
     test_size: Option<f64>,
     /// 42 when absent.
     #[schema(required = false, minimum = 0)]
     random_state: Option<i64>,
     /// Kept, and without effect.
-    #[schema(required = false, minimum = 1)]
+    #[schema(required = false, minimum = 1, maximum = 1_000_000_000)]
     n_estimators: Option<i64>,
     /// Kept, and without effect.
-    #[schema(required = false, minimum = 1)]
+    #[schema(required = false, minimum = 1, maximum = 1_000_000_000)]
     max_depth: Option<i64>,
 }
 
@@ -61,9 +61,9 @@ pub(super) struct SettingsBody {
 #[allow(dead_code)]
 pub(super) struct RunBody {
     /// The job whose labels are learned from; it must be completed.
-    snorkel_job_id: i64,
+    snorkel_job_id: u64,
     #[schema(min_items = 1)]
-    feature_ids: Vec<i64>,
+    feature_ids: Vec<u64>,
     /// May be empty.
     config: SettingsBody,
 }

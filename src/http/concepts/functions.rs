@@ -104,10 +104,10 @@ pub(super) struct NewLabelingFunction {
     #[schema(min_length = 1, max_length = 255)]
     name: String,
     /// The rule whose rows it sees.
-    rule_id: i64,
+    rule_id: u64,
     /// The values that it may vote for.
     #[schema(min_items = 1, max_items = 64)]
-    applicable_cv_ids: Vec<i64>,
+    applicable_cv_ids: Vec<u64>,
     /// A template when absent.
     #[schema(required = false, max_length = 100_000)]
     code: Option<String>,
@@ -116,7 +116,7 @@ pub(super) struct NewLabelingFunction {
     allowed_imports: Option<Vec<String>>,
     /// The function that this one is another version of.
     #[schema(required = false)]
-    parent_lf_id: Option<i64>,
+    parent_lf_id: Option<u64>,
 }
 
 fn applicable(fields: &mut Fields<'_>) -> Vec<u64> {
@@ -265,13 +265,13 @@ pub(super) async fn metrics(State(state): State<AppState>, mut params: Params) -
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code)]
 pub(super) struct LabelingFunctionChange {
-    #[schema(required = false, min_length = 1, max_length = 255)]
+    #[schema(required = false, min_length = 1, max_length = 255, value_type = String)]
     name: Option<String>,
     /// Refused for a function that has not been approved.
-    #[schema(required = false)]
+    #[schema(required = false, value_type = bool)]
     is_active: Option<bool>,
     /// Other code makes a function inactive until it is approved again.
-    #[schema(required = false)]
+    #[schema(required = false, value_type = LfConfig)]
     lf_config: Option<LfConfig>,
 }
 
@@ -374,9 +374,9 @@ pub(super) async fn versions(State(state): State<AppState>, mut params: Params) 
 #[allow(dead_code)]
 pub(super) struct LfTest {
     /// The rule on whose rows it is tried; it must be materialized.
-    rule_id: i64,
+    rule_id: u64,
     #[schema(min_items = 1, max_items = 64)]
-    applicable_cv_ids: Vec<i64>,
+    applicable_cv_ids: Vec<u64>,
     #[schema(min_length = 1, max_length = 100_000)]
     code: String,
     #[schema(required = false, max_items = 16)]

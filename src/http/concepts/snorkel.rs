@@ -25,6 +25,7 @@ const SELECTED_MAX: usize = 1_000;
 const CLASSES_MAX: usize = 64;
 const EPOCHS: u32 = 100;
 const LR: f64 = 0.01;
+const LR_MIN: f64 = 1e-9;
 const LR_MAX: f64 = 1_000.0;
 const L2_MAX: f64 = 1_000.0;
 /// Predictions of one page.
@@ -40,13 +41,13 @@ pub(super) struct SettingsBody {
     #[schema(required = false, minimum = 1, maximum = 1_000_000)]
     epochs: Option<u32>,
     /// The learning rate; 0.01 when absent.
-    #[schema(required = false)]
+    #[schema(required = false, minimum = 0.000000001, maximum = 1000)]
     lr: Option<f64>,
     /// So many things are drawn to fit on; all of them when absent. Everything is predicted in any case.
     #[schema(required = false, minimum = 1)]
     sample_size: Option<i64>,
     /// `softmax` or `hard_labels`; `softmax` when absent.
-    #[schema(required = false)]
+    #[schema(required = false, pattern = "^(softmax|hard_labels)$")]
     output_type: Option<String>,
     /// 123 when absent.
     #[schema(required = false, minimum = 0)]
@@ -55,7 +56,7 @@ pub(super) struct SettingsBody {
     #[schema(required = false)]
     class_balance: Option<Value>,
     /// 0 when absent.
-    #[schema(required = false, minimum = 0)]
+    #[schema(required = false, minimum = 0, maximum = 1000)]
     l2: Option<f64>,
 }
 
@@ -65,12 +66,12 @@ pub(super) struct SettingsBody {
 #[serde(rename_all = "camelCase")]
 #[allow(dead_code)]
 pub(super) struct RunBody {
-    selected_index: i64,
+    selected_index: u64,
     #[schema(required = false)]
-    selected_rules: Option<Vec<i64>>,
+    selected_rules: Option<Vec<u64>>,
     #[schema(rename = "selectedLFs", min_items = 1)]
     #[serde(rename = "selectedLFs")]
-    selected_lfs: Vec<i64>,
+    selected_lfs: Vec<u64>,
     #[schema(required = false, value_type = Option<SettingsBody>)]
     snorkel: Option<Value>,
 }
@@ -223,7 +224,7 @@ fn read_settings(fields: &mut Fields<'_>) -> (Config, String) {
     };
     let config = Config {
         epochs: epochs.unwrap_or(EPOCHS),
-        lr: fields.number("lr", f64::MIN_POSITIVE, LR_MAX).unwrap_or(LR),
+        lr: fields.number("lr", LR_MIN, LR_MAX).unwrap_or(LR),
         sample_size: fields.integer("sample_size", 1, i64::MAX).map(i64::unsigned_abs),
         class_balance,
         seed: fields.integer("seed", 0, u32::MAX.into()).and_then(|seed| u32::try_from(seed).ok()),

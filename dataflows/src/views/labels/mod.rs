@@ -1,6 +1,6 @@
 //! Label matrices: how labelling functions vote on the things of an index, and what is counted of that.
 //!
-//! Rows come evaluated: a follower reads the views, runs queries and functions, and appends what they say ([`MatrixRows`]). From there on
+//! Rows come evaluated: a follower reads the views, runs queries and functions, and appends what they say ([`MatrixRows`](desireline_records::MatrixRows)). From there on
 //! everything is kept current here: which votes each thing has, how often each combination of votes occurs, and the sufficient statistic
 //! of the label model (how often each pair of votes occurs), from which a model is fitted without looking at a row again.
 //!
