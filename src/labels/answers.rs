@@ -8,7 +8,7 @@ use crate::concepts::record::{Concept, Id, Index, LIVE_CONNECTION, LabelingFunct
 use crate::service::{At, MatrixPage};
 use desireline_dataflows::views::labels::MatrixRow;
 use desireline_dataflows::views::labels::query::{After, MatrixFacts};
-use desireline_records::{LogicalTime, Micros, Token};
+use desireline_records::{LogicalTime, MatrixId, Micros, Token};
 use desireline_sql::live::Class;
 use desireline_votes::ABSTAIN;
 use ecow::EcoString;
@@ -82,6 +82,16 @@ pub struct PlanFacts {
     pub reason: String,
 }
 
+/// How far a matrix was before it was read.
+struct StandingBefore {
+    wanted: Arc<Wanted>,
+    generation: u64,
+    through: LogicalTime,
+    is_evaluated: bool,
+    late_things: bool,
+    reason: Option<String>,
+}
+
 /// What is asked of a matrix.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
@@ -99,9 +109,11 @@ impl LiveLabels {
         let index = inner.index_of(c_id, asked.index_id)?;
         let matrix = index.index_id;
         let (limit, max) = (asked.limit, inner.config.combinations_max);
+        // What has been evaluated before the page is read is on the page; what is evaluated meanwhile may not be.
+        let before = inner.standing(matrix);
         let page = inner.service.matrix_page(matrix, asked.after, limit, asked.disputed_only, max, asked.at_least).await?;
         let answer = match page.value {
-            Some(found) => inner.answer(found),
+            Some(found) => inner.answer(found, before),
             None => inner.nothing(&index),
         };
         Ok(At { as_of: page.as_of, value: answer })
@@ -152,10 +164,10 @@ impl Inner {
         }
     }
 
-    fn answer(&self, page: MatrixPage) -> LiveAnswer {
+    fn answer(&self, page: MatrixPage, before: Option<StandingBefore>) -> LiveAnswer {
         let MatrixPage { facts, rows, next } = page;
         let definition = Arc::clone(&facts.definition);
-        let (state, reason, wanted) = self.state(&facts);
+        let (state, reason, wanted) = self.state(&facts, before);
         let logged = facts.model.as_ref().and_then(|model| Some((model, serde_json::from_value::<Fitted>(model.model.clone()).ok()?)));
         let posterior = logged.as_ref().map(|(_, fitted)| fitted.posterior());
         let model = logged.as_ref().map(|(model, fitted)| ModelFacts {
@@ -194,20 +206,34 @@ impl Inner {
         }
     }
 
-    fn state(&self, facts: &MatrixFacts) -> (&'static str, Option<String>, Option<Arc<Wanted>>) {
+    /// How far a matrix is now.
+    fn standing(&self, matrix: MatrixId) -> Option<StandingBefore> {
         let matrices = self.matrices();
-        let Some(live) = matrices.get(&facts.definition.matrix).filter(|live| live.generation == facts.definition.generation) else {
+        let live = matrices.get(&matrix)?;
+        Some(StandingBefore {
+            wanted: Arc::clone(&live.wanted),
+            generation: live.generation,
+            through: live.through,
+            is_evaluated: !live.evaluating && !live.whole_wanted,
+            late_things: live.late_things,
+            reason: live.pause.reason().map(str::to_owned),
+        })
+    }
+
+    fn state(&self, facts: &MatrixFacts, before: Option<StandingBefore>) -> (&'static str, Option<String>, Option<Arc<Wanted>>) {
+        let Some(before) = before.filter(|before| before.generation == facts.definition.generation) else {
             return ("catching_up", None, None);
         };
-        let wanted = Some(Arc::clone(&live.wanted));
-        if let Some(reason) = live.pause.reason() {
-            return ("paused", Some(reason.to_owned()), wanted);
+        let wanted = Some(Arc::clone(&before.wanted));
+        if before.reason.is_some() {
+            return ("paused", before.reason, wanted);
         }
-        if live.evaluating || live.whole_wanted {
+        if !before.is_evaluated {
             return ("evaluating", None, wanted);
         }
-        let waiting = self.service.label_work(live.through, 1);
-        let is_current = waiting.keys.is_empty() && !live.late_things && live.wanted.plans().wide_is_idle(&waiting.wide);
+        let waiting = self.service.label_work(before.through, 1);
+        // Keys are forgotten when what was evaluated is durable; the matrix goes through them when the views have it, too.
+        let is_current = waiting.last_key <= before.through && !before.late_things && before.wanted.plans().wide_is_idle(&waiting.wide);
         (if is_current { "current" } else { "catching_up" }, None, wanted)
     }
 

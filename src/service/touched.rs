@@ -32,6 +32,8 @@ pub struct Touched {
     /// Keys by batch, oldest first.
     keys: VecDeque<(LogicalTime, Vec<EcoString>)>,
     count: usize,
+    /// When the last key came, also if it is forgotten by now.
+    last_key: LogicalTime,
     /// When each was last changed.
     wide: BTreeMap<Wide, LogicalTime>,
 }
@@ -44,6 +46,8 @@ pub struct Waiting {
     pub through: LogicalTime,
     /// There are more.
     pub more: bool,
+    /// When the last key came. It may have been evaluated and be forgotten, and not be seen by the views yet.
+    pub last_key: LogicalTime,
     pub wide: BTreeSet<Wide>,
 }
 
@@ -93,6 +97,7 @@ impl Touched {
         }
         let keys: Vec<EcoString> = keys.into_iter().cloned().collect();
         self.count += keys.len();
+        self.last_key = batch.time;
         self.keys.push_back((batch.time, keys));
         if self.count > KEYS_MAX {
             (self.keys, self.count) = (VecDeque::new(), 0);
@@ -110,7 +115,7 @@ impl Touched {
     /// What changed after `through`, in the order of the log: whole batches, until there are `keys_max` keys.
     pub fn waiting(&self, through: LogicalTime, last: LogicalTime, keys_max: usize) -> Waiting {
         let wide = self.wide.iter().filter(|(_, time)| **time > through).map(|(wide, _)| *wide).collect();
-        let mut waiting = Waiting { through: last, wide, ..Waiting::default() };
+        let mut waiting = Waiting { through: last, wide, last_key: self.last_key, ..Waiting::default() };
         let mut seen: HashSet<&EcoString> = HashSet::new();
         let from = self.keys.partition_point(|(time, _)| *time <= through);
         let mut reached = through;
@@ -201,6 +206,7 @@ mod tests {
         touched.apply(&controls(5, vec![evaluated(1, 3)]));
         assert_eq!(touched.count(), 4, "the other matrix needs them");
         touched.apply(&controls(6, vec![evaluated(2, 4)]));
+        assert_eq!(touched.waiting(4, 6, 100).last_key, 4, "the views may not have seen what was evaluated");
         assert_eq!((touched.count(), touched.waiting(3, 6, 100).keys), (2, vec!["a".into(), "c".into()]));
         touched.apply(&controls(7, vec![Control::MatrixRemoved { matrix: 1 }, Control::MatrixRemoved { matrix: 2 }]));
         assert_eq!(touched.count(), 0);

@@ -118,7 +118,8 @@ impl Lab {
             let first = self.real.get(&uri).await;
             if first["state"] == "current" && (!first["model"].is_null() || first["totals"]["rows"] == 0) {
                 let (mut rows, mut page) = (BTreeMap::new(), first.clone());
-                loop {
+                // Pages are of the time at which each is read; with another model in between they do not belong together.
+                while page["model"]["version"] == first["model"]["version"] {
                     for row in page["rows"].as_array().expect("rows") {
                         let key = row["key"].as_str().expect("a key").to_owned();
                         assert!(rows.insert(key, row.clone()).is_none(), "no row is on two pages");
