@@ -25,8 +25,20 @@ OF_THE_STATE = {"run_not_cancellable", "in_use", "refused"}
 OF_THE_CATALOG = ("already exists", "already exists in this concept")
 
 
+def under(body, field):
+    """Every value that stands under a name, however deep; the entries of lists one by one."""
+    if isinstance(body, dict):
+        for name, value in body.items():
+            if name == field:
+                yield from value if isinstance(value, list) else [value]
+            yield from under(value, field)
+
+
 def is_excusable(error, body, query):
     field = error["field"]
+    # 7.0 is an integer to a schema; the server wants it written as one.
+    if "integer" in error["detail"] and any(isinstance(value, float) for value in under(body, field)):
+        return True
     # Which spaces a dataset has is nothing that a schema knows.
     if error["detail"] == "must be within the dataset's subtree":
         return True
@@ -41,6 +53,8 @@ def is_excusable(error, body, query):
     if error["detail"].startswith("would make a cycle"):
         return True
     if error["detail"].endswith(OF_THE_CATALOG) or "does not belong to concept" in error["detail"]:
+        return True
+    if error["detail"] == "is required, or entity_ids instead":
         return True
     if error["detail"] in ("contains a NUL character", "is not an index on the live connection") or error["detail"].endswith("are too much work"):
         return True

@@ -204,7 +204,7 @@ fn after(cursor: &str) -> Option<After> {
 /// Labels of the things of an index on the `live` connection, always current: the votes of the active functions, what a label model makes
 /// of them, how often functions vote, overlap and disagree.
 #[utoipa::path(get, path = "/concepts/{c_id}/labels/live", tag = "concepts", operation_id = "live_labels",
-    params(("c_id" = i64, Path), ("index_id" = Option<i64>, Query, description = "one of the concept's; the first on the `live` connection when absent"),
+    params(("c_id" = i64, Path), ("index_id" = Option<i64>, Query, minimum = 0, description = "one of the concept's; the first on the `live` connection when absent"),
         ("limit" = Option<i64>, Query, minimum = 1, description = "rows; 100 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("conflicts_only" = Option<bool>, Query, description = "rows on which functions contradict each other"),

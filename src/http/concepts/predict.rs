@@ -27,10 +27,10 @@ const MISTAKES_MAX: usize = 100;
 #[allow(dead_code)]
 pub(super) struct PredictBody {
     /// All features of the model by their names: numbers, times (RFC 3339 or seconds since 1970), true or false; null where there is none.
-    #[schema(required = false, max_items = 10_000, value_type = Option<Vec<Object>>)]
+    #[schema(required = false, min_items = 1, max_items = 10_000, value_type = Option<Vec<Object>>)]
     rows: Option<Vec<Map<String, Value>>>,
     /// Things of the Snorkel job; what the features have of them now is taken.
-    #[schema(required = false, max_items = 10_000)]
+    #[schema(required = false, min_items = 1, max_items = 10_000)]
     entity_ids: Option<Vec<Value>>,
 }
 
